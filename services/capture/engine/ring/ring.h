@@ -1,0 +1,277 @@
+/*
+ * ring.h: the ring, a file in memory that a database server and capture both map.
+ *
+ * A session of the server builds an event and copies it into the ring; capture
+ * reads it there. Neither waits for the other. The mapping belongs to neither
+ * process, so it survives a killed session, a killed server and a killed
+ * capture: whoever comes back goes on where the numbers stand.
+ *
+ * Nothing here knows of a database. The Go half is services/capture/internal/ring.
+ *
+ * Before: engine/postgres, which builds the payload.
+ * Next: internal/ring, which reads it.
+ *
+ * -------------------------------------------------------------------------
+ * Layout, version 1. Little-endian; every field is aligned to its own size.
+ * A line of 64 bytes has one kind of writer, so that they do not disturb
+ * each other. "engine" writes while it starts and nobody else is there;
+ * "session" writes under the lock unless said otherwise.
+ *
+ *  offset  size  field                    written by
+ *  ------  ----  -----------------------  -----------------------------------
+ *       0     8  magic "WEIRRING"         engine, last of all when it creates
+ *       8     4  layout version (1)       engine
+ *      12     4  header size (8192)       engine
+ *      16     8  data size, bytes         engine; a multiple of 4096
+ *      24     8  epoch                    engine; its creation, µs since 1970
+ *      32     4  engine                   engine; 1 PostgreSQL 2 MariaDB 3 MySQL
+ *      36     4  server version           engine; the engine's own number
+ *      40     4  state                    engine; 1 running, 2 stop announced
+ *      44     4  server pid               engine
+ *      48     8  started at, µs           engine
+ *      56     8  starts in this epoch     engine; also counts crash restarts
+ *      64    64  server version, text     engine; ends with a zero byte
+ *
+ *     128     4  lock                     session; 0 free, else the holder's pid
+ *     136     8  head, bytes              session; reserved since creation
+ *     144     8  number                   session; the last one given
+ *     152     8  lost                     session; numbers given without a frame
+ *     160     8  unnumbered               session, atomically, without the lock:
+ *                                         events that could not get a number,
+ *                                         for the lock was not to be had
+ *     192     4  gap sequence             session; odd while the gap changes
+ *     200     8  gap: first number        session; the gap that has no frame yet,
+ *     208     8  gap: last number         session;   none where last is 0
+ *     216     8  gap: from, µs            session
+ *     224     8  gap: to, µs              session
+ *
+ *     256     8  tail, bytes              capture; room before it is free
+ *     264     8  stored, number           capture; up to it safe elsewhere
+ *     272     8  durable, number          capture; up to it on the journal's disk
+ *     280     4  capture pid              capture
+ *     288     8  capture seen at, µs      capture; about every second
+ *     296     4  path                     capture; 0 not known, 1 healthy, 2 not
+ *
+ *     320     4  mode                     capture; 0 not told, 1 off, 2 async, 3 sync
+ *     324     4  sync level               capture; 1 transaction 2 statement 3 strict
+ *     328     4  on failure               capture; 1 continue, 2 fail_operation
+ *     332     4  sync timeout, ms         capture
+ *     336     8  policy generation        capture; written last
+ *
+ *     384     4  bell                     session, atomically; a futex
+ *     388     4  capture sleeps           capture; 1 while it waits on the bell
+ *
+ *     448     4  active checkpoint        capture; 0 or 1
+ *     456     8  cut sequence             capture; odd while the cut changes
+ *     464    32  cut: first, last, from, to   capture; the part of an open gap
+ *                                         that it has told already
+ *     512   128  checkpoint 0             capture, while it is not the active one
+ *     640   128  checkpoint 1             capture, while it is not the active one
+ *                  +0 tail  +8 number  +16 hash, 32 bytes  +48 lost  +56 at, µs
+ *
+ *    1024   512  64 wait groups           4 bytes futex, 4 bytes waiters each;
+ *                                         a number waits in group number % 64
+ *
+ *    4096  4096  settings                 capture; what control wants, so that a
+ *                  +0 length  +4 CRC-32C  +8 bytes      capture that comes back
+ *                                         while control is down goes on
+ *    8192     …  data                     frames
+ *
+ * Everything not named is zero and reserved.
+ *
+ * A frame begins at a multiple of 32 and never wraps:
+ *
+ *       0     4  commit                   0 reserved, 1 committed, 2 torn
+ *       4     4  payload length
+ *       8     8  number                   of a gap frame: the gap's last
+ *      16     4  kind                     1 event, 2 gap, 3 padding to the end
+ *      24     8  time, µs since 1970      of the event
+ *      32     …  payload                  weir.activity.v1.Activity, or Gap
+ *
+ * The reader stops at the first frame that is not committed.
+ *
+ * Locks on the file (open file description locks): byte 0 is held by the
+ * server for as long as one of its processes lives, byte 1 by the capture.
+ *
+ * SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ */
+#ifndef WEIR_RING_H
+#define WEIR_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WEIR_RING_MAGIC UINT64_C(0x474e495252494557) /* "WEIRRING" */
+#define WEIR_RING_LAYOUT 1
+#define WEIR_RING_HEADER_SIZE 8192
+#define WEIR_RING_FRAME_HEADER_SIZE 32
+#define WEIR_RING_FRAME_ALIGN 32
+#define WEIR_RING_MIN_SIZE (UINT64_C(64) << 10)
+#define WEIR_RING_MAX_SIZE (UINT64_C(64) << 30)
+#define WEIR_RING_WAIT_GROUPS 64
+
+enum weir_engine { WEIR_ENGINE_POSTGRESQL = 1, WEIR_ENGINE_MARIADB = 2, WEIR_ENGINE_MYSQL = 3 };
+enum weir_state { WEIR_STATE_RUNNING = 1, WEIR_STATE_STOPPED = 2 };
+enum weir_mode { WEIR_MODE_UNTOLD = 0, WEIR_MODE_OFF = 1, WEIR_MODE_ASYNC = 2, WEIR_MODE_SYNC = 3 };
+enum weir_commit { WEIR_RESERVED = 0, WEIR_COMMITTED = 1, WEIR_TORN = 2 };
+enum weir_frame_kind { WEIR_FRAME_EVENT = 1, WEIR_FRAME_GAP = 2, WEIR_FRAME_PAD = 3 };
+
+typedef struct weir_checkpoint {
+	uint64_t tail;
+	uint64_t number;
+	uint8_t hash[32];
+	uint64_t lost;
+	uint64_t at_us;
+	uint8_t reserved[64];
+} weir_checkpoint;
+
+typedef struct weir_wait_group {
+	uint32_t futex;
+	uint32_t waiters;
+} weir_wait_group;
+
+typedef struct weir_frame {
+	uint32_t commit;
+	uint32_t length;
+	uint64_t number;
+	uint32_t kind;
+	uint32_t reserved;
+	uint64_t time_us;
+} weir_frame;
+
+/* The table above as the compiler sees it; ring.c asserts every offset. */
+typedef struct weir_header {
+	uint64_t magic;
+	uint32_t layout;
+	uint32_t header_size;
+	uint64_t data_size;
+	uint64_t epoch;
+	uint32_t engine;
+	uint32_t server_version;
+	uint32_t state;
+	int32_t server_pid;
+	uint64_t started_us;
+	uint64_t starts;
+	char server_version_text[64];
+
+	uint32_t lock;
+	uint32_t reserved0;
+	uint64_t head;
+	uint64_t number;
+	uint64_t lost;
+	uint64_t unnumbered;
+	uint8_t reserved1[24];
+	uint32_t gap_sequence;
+	uint32_t reserved2;
+	uint64_t gap_first;
+	uint64_t gap_last;
+	uint64_t gap_from_us;
+	uint64_t gap_to_us;
+	uint8_t reserved3[24];
+
+	uint64_t tail;
+	uint64_t stored;
+	uint64_t durable;
+	int32_t capture_pid;
+	uint32_t reserved4;
+	uint64_t capture_seen_us;
+	uint32_t path;
+	uint8_t reserved5[20];
+
+	uint32_t mode;
+	uint32_t sync_level;
+	uint32_t on_failure;
+	uint32_t sync_timeout_ms;
+	uint64_t policy_generation;
+	uint8_t reserved6[40];
+
+	uint32_t bell;
+	uint32_t capture_sleeps;
+	uint8_t reserved7[56];
+
+	uint32_t active_checkpoint;
+	uint32_t reserved8;
+	uint64_t cut_sequence;
+	uint64_t cut_first;
+	uint64_t cut_last;
+	uint64_t cut_from_us;
+	uint64_t cut_to_us;
+	uint8_t reserved9[16];
+	weir_checkpoint checkpoints[2];
+	uint8_t reserved10[256];
+
+	weir_wait_group wait_groups[WEIR_RING_WAIT_GROUPS];
+	uint8_t reserved11[2560];
+
+	uint32_t settings_length;
+	uint32_t settings_crc;
+	uint8_t settings[4088];
+} weir_header;
+
+/* An open ring. The server opens it once; sessions inherit it by fork. */
+typedef struct weir_ring {
+	weir_header *header;
+	uint8_t *data;
+	uint64_t data_size; /* a copy: the one in the header is not trusted */
+	int fd;
+} weir_ring;
+
+/* What the server says of itself and wants. */
+typedef struct weir_ring_options {
+	const char *path;
+	uint64_t size; /* bytes of data; rounded up to a multiple of 4096 */
+	int64_t group; /* group of a new file; -1 for the process's own */
+	uint32_t engine;
+	uint32_t server_version;
+	const char *server_version_text;
+} weir_ring_options;
+
+/*
+ * weir_ring_open maps the ring for the server, making it where there is none,
+ * and takes the server's lock. No session may live yet. A ring that exists is
+ * taken over with everything unread in it: frames that nobody committed become
+ * torn. A ring of another size is kept while it has something unread, and made
+ * anew, with a new epoch, once it has not.
+ *
+ * Returns 0; or -1 with a message in err that names the cause and the way out:
+ * the path is not in memory (tmpfs), no room, another server holds it, another
+ * owner, another layout, not a ring at all. Whatever fails, a file that was
+ * there stays as it was.
+ */
+int weir_ring_open(weir_ring *ring, const weir_ring_options *options, char *err, size_t err_size);
+
+/*
+ * weir_ring_recover makes the ring whole after all sessions died: it frees the
+ * lock, marks uncommitted frames torn, and repairs the number. Call it when,
+ * and only when, no session lives. weir_ring_open calls it.
+ */
+void weir_ring_recover(weir_ring *ring);
+
+/* weir_ring_stopping announces that the server stops because it was told to. */
+void weir_ring_stopping(weir_ring *ring);
+
+/* weir_ring_largest is the longest payload that weir_ring_put takes: an eighth of the ring. */
+uint32_t weir_ring_largest(const weir_ring *ring);
+
+/*
+ * weir_ring_put gives the event the next number and copies it in. It never
+ * waits for room: where there is none, the event is lost and its number is part
+ * of a gap, which the next event that finds room writes down. time_us is when
+ * the event ended.
+ *
+ * Returns true when the event is in the ring. *number is its number in both
+ * cases, and 0 if the lock could not be had for a second (counted in
+ * "unnumbered"). Async-signal-safe; makes no system call unless the lock is
+ * contended. length is at most weir_ring_largest.
+ */
+bool weir_ring_put(weir_ring *ring, const void *payload, uint32_t length, uint64_t time_us, uint64_t *number);
+
+/* weir_ring_mode is what capture wants: one load, for the first line of every hook. */
+static inline uint32_t
+weir_ring_mode(const weir_ring *ring)
+{
+	return __atomic_load_n(&ring->header->mode, __ATOMIC_RELAXED);
+}
+
+#endif
