@@ -19,7 +19,7 @@ type Extension struct {
 	Gaps []Gap
 	// Prev is the chain's hash before the record's first item, and Last the one
 	// after its last item. They are equal where the record has none.
-	Prev, Last [32]byte
+	Prev, Last Hash
 	// Truncated names what is not whole.
 	Truncated []Truncation
 }
@@ -40,6 +40,7 @@ const (
 	CauseRingFull Cause = "ring_full" // the ring had no room
 	CauseTorn     Cause = "torn"      // the writer died between taking its number and committing
 	CauseCorrupt  Cause = "corrupt"   // what stood in the ring was no event
+	CauseRefused  Cause = "refused"   // the record that held them can never be sealed
 )
 
 // Truncation says that a field of an event is not whole.
@@ -55,7 +56,7 @@ type Truncation struct {
 	Length uint64
 	// SHA256 is the hash of the whole text, as the database held it. It is zero,
 	// and absent in JSON, for a list.
-	SHA256 [32]byte
+	SHA256 Hash
 }
 
 // FieldElements is the Field of an event that touched more objects than it has
@@ -74,7 +75,7 @@ func (g *Gap) Append(dst []byte) []byte {
 	dst = append(dst, `","to":"`...)
 	dst = AppendTime(dst, g.To)
 	dst = append(dst, `","cause":`...)
-	dst = AppendString(dst, string(g.Cause))
+	dst = AppendString(dst, g.Cause)
 	return append(dst, '}')
 }
 
@@ -85,7 +86,7 @@ func (t *Truncation) append(dst []byte) []byte {
 	dst = AppendString(dst, t.Field)
 	dst = append(dst, `,"length":`...)
 	dst = appendUint(dst, t.Length)
-	if t.SHA256 != [32]byte{} {
+	if t.SHA256 != Hash{} {
 		dst = append(dst, `,"sha256":`...)
 		dst = appendHash(dst, &t.SHA256)
 	}
@@ -155,7 +156,7 @@ func AppendRecord(dst []byte, clusterID, instanceID string, list []byte, ext *Ex
 // AppendHeartbeat appends a record whose list is one heartbeat. It may carry
 // gaps, which have no event to travel with.
 func AppendHeartbeat(dst []byte, clusterID, instanceID string, ext *Extension) []byte {
-	return AppendRecord(dst, clusterID, instanceID, []byte(Heartbeat), ext)
+	return AppendRecord(dst, clusterID, instanceID, []byte(HeartbeatList), ext)
 }
 
 // The outer record's parts, in order. Nothing stands before, between or behind.

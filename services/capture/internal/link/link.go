@@ -1,0 +1,197 @@
+// Package link is a capture's tie to control: what is wanted comes down, what
+// is done goes up.
+//
+// Control is never on the path of an event. While it is away, capture does what
+// it was last told, which also lies in the ring's settings, so that even a
+// capture that was started anew knows it.
+//
+// Before: services/control, which keeps what is wanted.
+// Next: internal/pipeline, which is run with it.
+package link
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weir-das/weir/pkg/backoff"
+	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/obs"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+)
+
+// reportEvery is how often control hears of an instance. Control calls an
+// instance gone when it has heard nothing for ten times as long.
+const reportEvery = time.Second
+
+// Link watches what control wants of one instance. Make it with New, then Run it.
+type Link struct {
+	control    controlv1.ControlServiceClient
+	clusterID  string
+	instanceID string
+	report     func() *controlv1.InstanceReport
+	log        *slog.Logger
+
+	// mu guards desired and changed.
+	mu      sync.Mutex
+	desired *controlv1.Desired
+	changed chan struct{} // closed and replaced when desired changes
+}
+
+// New returns a link for one instance. report says what the capture does now.
+func New(control controlv1.ControlServiceClient, clusterID, instanceID string, report func() *controlv1.InstanceReport, log *slog.Logger) *Link {
+	return &Link{
+		control:    control,
+		clusterID:  clusterID,
+		instanceID: instanceID,
+		report:     report,
+		log:        log,
+		changed:    make(chan struct{}),
+	}
+}
+
+// Desired returns what is wanted, nil if that is not known yet, and a channel
+// that is closed when it changes.
+func (l *Link) Desired() (*controlv1.Desired, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.desired, l.changed
+}
+
+// Remember offers what was wanted when somebody last looked: what the ring's
+// settings say. What control says goes before it.
+func (l *Link) Remember(d *controlv1.Desired) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.desired == nil && d != nil {
+		l.set(d)
+	}
+}
+
+// set needs mu.
+func (l *Link) set(d *controlv1.Desired) {
+	if proto.Equal(l.desired, d) {
+		return
+	}
+	l.desired = d
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Run watches and reports until ctx ends. A control that is away is no error.
+func (l *Link) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { l.watch(ctx) })
+	wg.Go(func() { l.reportAlways(ctx) })
+	wg.Wait()
+	return nil
+}
+
+func (l *Link) watch(ctx context.Context) {
+	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	down := false
+	for ctx.Err() == nil {
+		err := l.watchOnce(ctx, func() {
+			wait.Reset()
+			if down {
+				l.log.Info("control is back")
+				down = false
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if !down {
+			l.log.Warn("control is away; going on with what it said last", obs.KeyErr, fault.FromStatus(err))
+			down = true
+		}
+		if wait.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// watchOnce follows one stream of control's until it breaks.
+func (l *Link) watchOnce(ctx context.Context, heard func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := l.control.WatchInstance(ctx, &controlv1.WatchInstanceRequest{ClusterId: l.clusterID, InstanceId: l.instanceID})
+	if err != nil {
+		return err
+	}
+	for {
+		answer, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		heard()
+		l.mu.Lock()
+		l.set(answer.GetDesired())
+		l.mu.Unlock()
+	}
+}
+
+func (l *Link) reportAlways(ctx context.Context) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		_, changed := l.Desired()
+		l.reportOnce(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			// Whoever waits for a change to be carried out waits less.
+			pause(ctx, reportEvery/10)
+		case <-tick.C:
+		}
+	}
+}
+
+// reportOnce is best effort: the next report says more than this one.
+func (l *Link) reportOnce(ctx context.Context) {
+	report := l.report()
+	if report == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportEvery)
+	defer cancel()
+	_, err := l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{
+		ClusterId: l.clusterID, InstanceId: l.instanceID, Report: report,
+	})
+	if err != nil && ctx.Err() == nil {
+		l.log.Debug("report not taken", obs.KeyErr, fault.FromStatus(err))
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// Encode returns d as the ring's settings keep it.
+func Encode(d *controlv1.Desired) ([]byte, error) {
+	b, err := proto.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("encoding settings: %w", err)
+	}
+	return b, nil
+}
+
+// Decode is Encode's reverse. Settings that are not its output give nil: then
+// control has to be asked.
+func Decode(settings []byte) *controlv1.Desired {
+	d := new(controlv1.Desired)
+	if len(settings) == 0 || proto.Unmarshal(settings, d) != nil || d.GetInstanceResourceId() == "" {
+		return nil
+	}
+	return d
+}

@@ -1,0 +1,180 @@
+// Package outbox carries closed records to crypto and brings back what the
+// journal has on disk.
+//
+// It keeps a few streams open, spread over crypto's replicas, and gives each
+// record to whichever stream has room. A stream that breaks gives its records
+// back, and another takes them; a record that waits too long is sent a second
+// time over another stream, for the replica that has it may be stuck. So a
+// record can be journalled twice, and is then the same to the byte.
+//
+// It does not bound how many records it holds: its caller's window does.
+//
+// Before: internal/pipeline, which closes records and owns them.
+// Next: services/crypto/internal/seal, at the other end of the stream.
+package outbox
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weir-das/weir/pkg/obs"
+	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
+)
+
+const (
+	// queueLength is more records than any caller's window holds, twice: each
+	// can be queued once by its caller and once by a hedge.
+	queueLength = 128
+	// perStream bounds what one stream has on its way, so that a stuck replica
+	// does not take the whole window with it.
+	perStream = 8
+	// hedgeAfter is how long a record waits for its acknowledgement before it
+	// is sent over another stream as well.
+	hedgeAfter = 2 * time.Second
+)
+
+// Record is one record on its way. The caller must not change it between Send
+// and its Result, nor use its bytes for anything else afterwards: a hedge may
+// still be reading them.
+type Record struct {
+	Plaintext    []byte // the DAS record, in clear
+	MessageID    string // what the journal knows duplicates by; may be empty
+	PartitionKey string
+	Traceparent  string
+}
+
+// Result says what became of a record.
+type Result struct {
+	Record *Record
+	// Refused is why the record can never be sealed. Empty when the record is
+	// on the journal's disk.
+	Refused string
+}
+
+// Outbox sends records. Make it with New, then Run it.
+type Outbox struct {
+	crypto  cryptov1.CryptoServiceClient
+	open    *cryptov1.SealOpen
+	streams int
+	log     *slog.Logger
+	queue   chan *Record
+	results chan Result
+
+	// mu guards waiting: every record without a result, and when it was last
+	// given to a stream (zero while it is queued for the first time).
+	mu      sync.Mutex
+	waiting map[*Record]time.Time
+
+	// health turns many streams' troubles into one line a change of state.
+	health health
+}
+
+// New returns an outbox whose records belong to what open names.
+func New(crypto cryptov1.CryptoServiceClient, open *cryptov1.SealOpen, streams int, log *slog.Logger) *Outbox {
+	return &Outbox{
+		crypto:  crypto,
+		open:    open,
+		streams: streams,
+		log:     log,
+		queue:   make(chan *Record, queueLength),
+		results: make(chan Result, queueLength),
+		waiting: make(map[*Record]time.Time),
+		health:  health{log: log},
+	}
+}
+
+// Results delivers one result for every record sent, in no order. Whoever
+// sends must also receive.
+func (o *Outbox) Results() <-chan Result { return o.results }
+
+// Healthy reports whether the last thing that a stream did went well.
+func (o *Outbox) Healthy() bool { return o.health.ok() }
+
+// Send takes a record. It does not block.
+func (o *Outbox) Send(r *Record) {
+	o.mu.Lock()
+	o.waiting[r] = time.Time{}
+	o.mu.Unlock()
+	o.queue <- r
+}
+
+// Run keeps the streams open until ctx ends. What has no result then is the
+// caller's to send again.
+func (o *Outbox) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for range o.streams {
+		g.Go(func() error { return o.keepStream(ctx) })
+	}
+	g.Go(func() error { return o.hedge(ctx) })
+	return g.Wait()
+}
+
+// hedge queues again what has been with a stream for too long.
+func (o *Outbox) hedge(ctx context.Context) error {
+	tick := time.NewTicker(hedgeAfter / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			for _, r := range o.stale(now) {
+				o.log.Debug("record waits, sending it over another stream too", obs.KeyStream, o.open.GetKinesisStream())
+				o.requeue(r)
+			}
+		}
+	}
+}
+
+// stale returns the records that have been with a stream since before now − hedgeAfter.
+func (o *Outbox) stale(now time.Time) []*Record {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var late []*Record
+	for r, since := range o.waiting {
+		if !since.IsZero() && now.Sub(since) > hedgeAfter {
+			o.waiting[r] = now
+			late = append(late, r)
+		}
+	}
+	return late
+}
+
+// requeue gives a record to another stream, if there is room to queue it: if
+// there is none, it is queued already, or the next round of hedging sees it.
+func (o *Outbox) requeue(r *Record) {
+	select {
+	case o.queue <- r:
+	default:
+	}
+}
+
+// take marks r as given to a stream. It returns false if r has its result.
+func (o *Outbox) take(r *Record) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.waiting[r]; !ok {
+		return false
+	}
+	o.waiting[r] = time.Now()
+	return true
+}
+
+// finish delivers the result of r, once: a hedged record has two answers.
+func (o *Outbox) finish(ctx context.Context, r *Record, refused string) {
+	o.mu.Lock()
+	_, first := o.waiting[r]
+	delete(o.waiting, r)
+	o.mu.Unlock()
+	if !first {
+		return
+	}
+	select {
+	case o.results <- Result{Record: r, Refused: refused}:
+	case <-ctx.Done():
+	}
+}
