@@ -16,8 +16,9 @@
 // Next: pkg/esdk, which seals the compressed record for the outer one.
 package das
 
-// Version is the protocol version of Aurora PostgreSQL's outer record.
-const Version = "1.1"
+// VersionPostgreSQL is the protocol version in the outer record of Aurora
+// PostgreSQL.
+const VersionPostgreSQL = "1.1"
 
 // The literal values of the fields "type". The outer one is a plural.
 const (
@@ -33,9 +34,9 @@ const (
 	DBProtocolPostgreSQL = "Postgres 3.0"
 )
 
-// Heartbeat is the list element of a heartbeat. It has no other field and is
-// never in a list with events.
-const Heartbeat = `{"type":"heartbeat"}`
+// HeartbeatList is the list of a heartbeat: one element, which has no other
+// field and is never in a list with events.
+const HeartbeatList = `{"type":"heartbeat"}`
 
 // Limits of what is parsed, in bytes.
 const (
@@ -51,3 +52,6 @@ type Nullable[T any] struct {
 
 // Some returns v as a value that is not null.
 func Some[T any](v T) Nullable[T] { return Nullable[T]{Value: v, Valid: true} }
+
+// Hash is a SHA-256. In JSON it is 64 hexadecimal digits.
+type Hash [32]byte

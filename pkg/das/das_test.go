@@ -162,9 +162,9 @@ func testExtension() *das.Extension {
 	return &das.Extension{
 		Epoch: 1_767_225_600_000_000, Numbers: []uint64{5, 5, 9},
 		Gaps:      []das.Gap{{First: 6, Last: 8, From: at, To: at.Add(time.Second), Cause: das.CauseRingFull}},
-		Prev:      [32]byte{1},
-		Last:      [32]byte{31: 0xfe},
-		Truncated: []das.Truncation{{N: 5, Field: "commandText", Length: 1 << 21, SHA256: [32]byte{0xab}}, {N: 9, Field: "paramList", Length: 70_000}},
+		Prev:      das.Hash{1},
+		Last:      das.Hash{31: 0xfe},
+		Truncated: []das.Truncation{{N: 5, Field: "commandText", Length: 1 << 21, SHA256: das.Hash{0xab}}, {N: 9, Field: "paramList", Length: 70_000}},
 	}
 }
 

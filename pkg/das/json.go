@@ -109,7 +109,7 @@ func appendNullable(dst []byte, s Nullable[string]) []byte {
 }
 
 // appendHash appends h as a JSON string of hexadecimal digits.
-func appendHash(dst []byte, h *[32]byte) []byte {
+func appendHash(dst []byte, h *Hash) []byte {
 	dst = append(dst, '"')
 	dst = hex.AppendEncode(dst, h[:])
 	return append(dst, '"')

@@ -31,7 +31,7 @@ type Record struct {
 
 // IsHeartbeat says whether the record's list is a heartbeat's.
 func (r *Record) IsHeartbeat() bool {
-	return len(r.Elements) == 1 && string(r.Elements[0]) == Heartbeat
+	return len(r.Elements) == 1 && string(r.Elements[0]) == HeartbeatList
 }
 
 // object is a JSON object whose names are compared exactly, which the
@@ -137,13 +137,13 @@ func (r *Record) parseExtension(data []byte) error {
 		Epoch     uint64            `json:"epoch"`
 		N         []uint64          `json:"n"`
 		Gaps      []json.RawMessage `json:"gaps"`
-		Prev      hash              `json:"prev"`
-		Last      hash              `json:"last"`
+		Prev      Hash              `json:"prev"`
+		Last      Hash              `json:"last"`
 		Truncated []struct {
 			N      uint64 `json:"n"`
 			Field  string `json:"field"`
 			Length uint64 `json:"length"`
-			SHA256 hash   `json:"sha256"`
+			SHA256 Hash   `json:"sha256"`
 		} `json:"truncated"`
 	}
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -178,7 +178,7 @@ func ParseGap(data []byte) (Gap, error) {
 		Last  uint64  `json:"last"`
 		From  instant `json:"from"`
 		To    instant `json:"to"`
-		Cause Cause   `json:"cause"`
+		Cause string  `json:"cause"`
 	}
 	if err := json.Unmarshal(data, &in); err != nil {
 		return Gap{}, fmt.Errorf("gap: %w", err)
@@ -283,10 +283,8 @@ func (t *instant) UnmarshalJSON(data []byte) (err error) {
 	return err
 }
 
-// hash is a SHA-256 in hexadecimal digits.
-type hash [32]byte
-
-func (h *hash) UnmarshalJSON(data []byte) error {
+// UnmarshalJSON implements json.Unmarshaler.
+func (h *Hash) UnmarshalJSON(data []byte) error {
 	var s string
 	if err := json.Unmarshal(data, &s); err != nil {
 		return err
@@ -298,3 +296,6 @@ func (h *hash) UnmarshalJSON(data []byte) error {
 	copy(h[:], b)
 	return nil
 }
+
+// String returns h in hexadecimal digits.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }

@@ -29,18 +29,15 @@ type Extension struct {
 type Gap struct {
 	First, Last uint64
 	From, To    time.Time
-	Cause       Cause
+	Cause       string
 }
 
-// Cause says why numbers have no event.
-type Cause string
-
-// The causes that capture tells of.
+// Why numbers have no event.
 const (
-	CauseRingFull Cause = "ring_full" // the ring had no room
-	CauseTorn     Cause = "torn"      // the writer died between taking its number and committing
-	CauseCorrupt  Cause = "corrupt"   // what stood in the ring was no event
-	CauseRefused  Cause = "refused"   // the record that held them can never be sealed
+	CauseRingFull = "ring_full" // the ring had no room
+	CauseTorn     = "torn"      // the writer died between taking its number and committing
+	CauseCorrupt  = "corrupt"   // what stood in the ring was no event
+	CauseRefused  = "refused"   // no record of it can ever be sealed
 )
 
 // Truncation says that a field of an event is not whole.
@@ -86,7 +83,7 @@ func (t *Truncation) append(dst []byte) []byte {
 	dst = AppendString(dst, t.Field)
 	dst = append(dst, `,"length":`...)
 	dst = appendUint(dst, t.Length)
-	if t.SHA256 != Hash{} {
+	if t.SHA256 != (Hash{}) {
 		dst = append(dst, `,"sha256":`...)
 		dst = appendHash(dst, &t.SHA256)
 	}
