@@ -1,0 +1,333 @@
+package kinesis
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weir-das/weir/pkg/localaws/internal/operation"
+	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+)
+
+const (
+	minRetention     = 24 * time.Hour
+	defaultMaxRecord = 1 << 20
+	onDemandShards   = 4 // what AWS gives a new ON_DEMAND stream
+	describeShards   = 100
+)
+
+// name is the stream a call is about: by name, or by ARN.
+func (s *Service) name(c operation.Call) (string, error) {
+	name, arn := c.Str("StreamName"), c.Str("StreamARN")
+	if arn == "" {
+		arn = c.Str("ResourceARN")
+	}
+	if arn == "" && name == "" {
+		return "", wire.Errorf("ValidationException", "1 validation error detected: Value null at 'streamName' failed to satisfy constraint: Member must not be null")
+	}
+	if arn == "" {
+		return name, nil
+	}
+	_, byARN, _ := strings.Cut(arn, ":stream/")
+	if arn != s.arn(byARN) {
+		return "", wire.Errorf("ResourceNotFoundException", "Stream %s under account %s not found.", arn, s.opt.AccountID)
+	}
+	if name != "" && name != byARN {
+		return "", wire.Errorf("InvalidArgumentException", "StreamName %s does not match StreamARN %s.", name, arn)
+	}
+	return byARN, nil
+}
+
+func (s *Service) arn(name string) string {
+	return "arn:aws:kinesis:" + s.opt.Region + ":" + s.opt.AccountID + ":stream/" + name
+}
+
+// locked is the stream a call is about, locked. One whose deletion is over is not found.
+func (s *Service) locked(c operation.Call) (*stream, error) {
+	name, err := s.name(c)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.RLock()
+	st := s.streams[name]
+	s.mu.RUnlock()
+	if st == nil {
+		return nil, s.notFound(name)
+	}
+	st.mu.Lock()
+	if st.over(c.Now) {
+		st.mu.Unlock()
+		return nil, s.notFound(name)
+	}
+	return st, nil
+}
+
+// active is the stream a call wants to change, locked: it must not be changing already.
+func (s *Service) active(c operation.Call) (*stream, error) {
+	st, err := s.locked(c)
+	if err != nil {
+		return nil, err
+	}
+	if state := st.state(c.Now); state != stateActive {
+		st.mu.Unlock()
+		return nil, wire.Errorf("ResourceInUseException", "Stream %s under account %s not ACTIVE, instead in state %s",
+			st.name, s.opt.AccountID, state)
+	}
+	return st, nil
+}
+
+// over says whether the stream's deletion is complete.
+func (st *stream) over(now time.Time) bool {
+	return st.gone && !now.Before(st.settled)
+}
+
+func (s *Service) notFound(name string) error {
+	return wire.Errorf("ResourceNotFoundException", "Stream %s under account %s not found.", name, s.opt.AccountID)
+}
+
+func (s *Service) noShard(id uint32, name string) error {
+	return wire.Errorf("ResourceNotFoundException", "Shard %s in stream %s under account %s does not exist", shardName(id), name, s.opt.AccountID)
+}
+
+// parseShardName reads "shardId-000000000007", or as AWS does only the digits.
+func parseShardName(text string) (uint32, bool) {
+	if _, after, ok := strings.Cut(text, "-"); ok {
+		text = after
+	}
+	n, err := strconv.ParseUint(text, 10, 31)
+	return uint32(n), err == nil && text[0] != '+'
+}
+
+func (s *Service) createStream(c operation.Call, _ *wire.Writer) error {
+	name := c.Str("StreamName")
+	mode := c.Struct("StreamModeDetails").Str("StreamMode")
+	if mode == "" {
+		mode = modeProvisioned
+	}
+	count := c.Int("ShardCount", 0)
+	switch {
+	case mode == modeProvisioned && count == 0:
+		return wire.Errorf("ValidationException", "1 validation error detected: Value null at 'shardCount' failed to satisfy constraint: Member must not be null")
+	case mode == modeOnDemand && count != 0:
+		return wire.Errorf("ValidationException", "ShardCount must not be specified for a stream in ON_DEMAND mode.")
+	case mode == modeOnDemand:
+		count = onDemandShards
+	}
+	tags := c.StrMap("Tags")
+	if err := s.checkTags("add tags to", name, tags, nil); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.streams[name]; old != nil && !old.isOver(c.Now) {
+		return wire.Errorf("ResourceInUseException", "Stream %s under account %s already exists.", name, s.opt.AccountID)
+	}
+	if mode == modeProvisioned {
+		if err := s.room(count); err != nil {
+			return err
+		}
+	}
+	st := &stream{
+		name: name, arn: s.arn(name), life: s.lives.Add(1), created: c.Now,
+		mode: mode, retention: minRetention, tags: tags, maxRecord: c.Int("MaxRecordSizeInKiB", defaultMaxRecord>>10) << 10,
+	}
+	if st.tags == nil {
+		st.tags = map[string]string{}
+	}
+	st.begin(stateCreating, c.Now, s.opt.StateDelay, func(time.Time) {
+		st.cut(c.Now, uint64(count))
+		st.route()
+	})
+	s.streams[name] = st
+	return nil
+}
+
+// cut makes count shards of equal ranges. at is the call's time, not the change's: a record that arrives in the second
+// the stream becomes active must not seem older than its shard.
+func (st *stream) cut(at time.Time, count uint64) []*shard {
+	var out []*shard
+	for i := range count {
+		last := hashKey{}.previous() // 2^128−1
+		if i+1 < count {
+			last = split(i+1, count).previous()
+		}
+		out = append(out, st.addShard(at, split(i, count), last))
+	}
+	return out
+}
+
+func (st *stream) isOver(now time.Time) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.over(now)
+}
+
+// openShards is how many shards count against the account's limit. s.mu is held.
+func (s *Service) openShards() int64 {
+	n := int64(0)
+	for _, st := range s.streams {
+		st.mu.Lock()
+		if st.mode == modeProvisioned && !st.gone {
+			n += int64(len(st.routes))
+		}
+		st.mu.Unlock()
+	}
+	return n
+}
+
+// room says whether the account may have more shards. s.mu is held.
+func (s *Service) room(more int64) error {
+	open, limit := s.openShards(), int64(s.opt.ShardLimit)
+	if open+more <= limit {
+		return nil
+	}
+	return wire.Errorf("LimitExceededException", "This request would exceed the shard limit for the account %s in %s. "+
+		"Current shard count for the account: %d. Limit: %d. Number of additional shards that would have resulted from this request: %d. "+
+		"Refer to the AWS Service Limits page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits "+
+		"and how to request higher limits.", s.opt.AccountID, s.opt.Region, open, limit, more)
+}
+
+// deleteStream frees the records at once; the stream is seen as DELETING until its delay is over.
+func (s *Service) deleteStream(c operation.Call, _ *wire.Writer) error {
+	st, err := s.locked(c)
+	if err != nil {
+		return err
+	}
+	if !st.gone {
+		st.state(c.Now)
+		st.gone = true
+		st.busy, st.settled, st.change = stateDeleting, c.Now.Add(s.opt.StateDelay), nil
+		s.used.Add(-st.bytes)
+		st.bytes = 0
+		for _, sh := range st.shards {
+			sh.base, sh.records = sh.next(), nil
+		}
+	}
+	over := st.over(c.Now)
+	st.mu.Unlock()
+	if over {
+		s.forget(st)
+	}
+	return nil
+}
+
+// forget removes a deleted stream from the table, if it is still the one there.
+func (s *Service) forget(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[st.name] == st {
+		delete(s.streams, st.name)
+	}
+}
+
+func (s *Service) describeStream(c operation.Call, out *wire.Writer) error {
+	st, err := s.locked(c)
+	if err != nil {
+		return err
+	}
+	defer st.mu.Unlock()
+	state := st.state(c.Now)
+	shards := after(st.listed(c.Now), c.Str("ExclusiveStartShardId"))
+	limit := int(c.Int("Limit", describeShards))
+	more := len(shards) > limit
+	out.Map().Key("StreamDescription").Map()
+	s.writeStream(out, st, state)
+	out.Key("HasMoreShards").Bool(more)
+	out.Key("Shards").List()
+	for _, sh := range shards[:min(limit, len(shards))] {
+		writeShard(out, sh)
+	}
+	out.EndList().EndMap().EndMap()
+	return nil
+}
+
+func (s *Service) describeStreamSummary(c operation.Call, out *wire.Writer) error {
+	st, err := s.locked(c)
+	if err != nil {
+		return err
+	}
+	defer st.mu.Unlock()
+	state := st.state(c.Now)
+	out.Map().Key("StreamDescriptionSummary").Map()
+	s.writeStream(out, st, state)
+	out.Key("OpenShardCount").Int(int64(len(st.routes)))
+	out.Key("ConsumerCount").Int(0)
+	out.Key("MaxRecordSizeInKiB").Int(st.maxRecord >> 10)
+	out.EndMap().EndMap()
+	return nil
+}
+
+// writeStream is what both descriptions have in common.
+func (s *Service) writeStream(out *wire.Writer, st *stream, state string) {
+	out.Key("StreamName").Str(st.name)
+	out.Key("StreamARN").Str(st.arn)
+	out.Key("StreamStatus").Str(state)
+	out.Key("StreamModeDetails").Map().Key("StreamMode").Str(st.mode)
+	out.EndMap()
+	out.Key("RetentionPeriodHours").Int(int64(st.retention / time.Hour))
+	out.Key("StreamCreationTimestamp").Time(st.created)
+	out.Key("EnhancedMonitoring").List().Map().Key("ShardLevelMetrics").List().EndList().EndMap().EndList()
+	if st.keyID == "" {
+		out.Key("EncryptionType").Str(encryptionNone)
+		return
+	}
+	out.Key("EncryptionType").Str(encryptionKMS)
+	out.Key("KeyId").Str(st.keyID)
+}
+
+func (s *Service) listStreams(c operation.Call, out *wire.Writer) error {
+	start := max(c.Str("ExclusiveStartStreamName"), c.Str("NextToken"))
+	limit := int(c.Int("Limit", 100))
+	s.mu.RLock()
+	var found []*stream
+	for name, st := range s.streams {
+		if name > start && !st.isOver(c.Now) {
+			found = append(found, st)
+		}
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(found, func(a, b *stream) int { return strings.Compare(a.name, b.name) })
+	more := len(found) > limit
+	found = found[:min(limit, len(found))]
+	out.Map().Key("StreamNames").List()
+	for _, st := range found {
+		out.Str(st.name)
+	}
+	out.EndList().Key("HasMoreStreams").Bool(more)
+	if more {
+		out.Key("NextToken").Str(found[limit-1].name)
+	}
+	out.Key("StreamSummaries").List()
+	for _, st := range found {
+		st.mu.Lock()
+		out.Map().Key("StreamName").Str(st.name)
+		out.Key("StreamARN").Str(st.arn)
+		out.Key("StreamStatus").Str(st.state(c.Now))
+		out.Key("StreamModeDetails").Map().Key("StreamMode").Str(st.mode)
+		out.EndMap().Key("StreamCreationTimestamp").Time(st.created)
+		out.EndMap()
+		st.mu.Unlock()
+	}
+	out.EndList().EndMap()
+	return nil
+}
+
+func (s *Service) describeLimits(_ operation.Call, out *wire.Writer) error {
+	s.mu.RLock()
+	open, onDemand := s.openShards(), int64(0)
+	for _, st := range s.streams {
+		st.mu.Lock()
+		if st.mode == modeOnDemand && !st.gone {
+			onDemand++
+		}
+		st.mu.Unlock()
+	}
+	s.mu.RUnlock()
+	out.Map().Key("ShardLimit").Int(int64(s.opt.ShardLimit))
+	out.Key("OpenShardCount").Int(open)
+	out.Key("OnDemandStreamCount").Int(onDemand)
+	out.Key("OnDemandStreamCountLimit").Int(50)
+	out.EndMap()
+	return nil
+}
