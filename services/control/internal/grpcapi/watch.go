@@ -1,0 +1,133 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/rpc"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	"github.com/weir-das/weir/services/control/internal/registry"
+)
+
+// What a capture may say about itself, in bytes.
+const (
+	maxEngineVersion  = 256
+	maxCaptureAddress = 300
+)
+
+// WatchInstance sends what is wanted of the instance at once and after every
+// change, until the instance is deleted or this replica stops. People may watch
+// too.
+func (s *Server) WatchInstance(req *controlv1.WatchInstanceRequest, out grpc.ServerStreamingServer[controlv1.WatchInstanceResponse]) error {
+	ctx := out.Context()
+	if err := admit(ctx, both, "WatchInstance"); err != nil {
+		return err
+	}
+	cluster, id, err := ids(req)
+	if err != nil {
+		return err
+	}
+	// Followed first and read then, so that no change falls in between.
+	wake, stop := s.reg.Follow(cluster)
+	defer stop()
+	c, err := s.reg.Get(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	var resourceID string
+	var sent *controlv1.Desired
+	for {
+		in, ok := c.Instance(id)
+		if !ok || (sent != nil && in.ResourceID != resourceID) { // the latter: deleted, and its name used again
+			return registry.UnknownInstance(cluster, id)
+		}
+		resourceID = in.ResourceID
+		if d := desired(c, in); !proto.Equal(d, sent) {
+			if err := out.Send(&controlv1.WatchInstanceResponse{Desired: d}); err != nil {
+				return err
+			}
+			sent = d
+		}
+		for newer := false; !newer; {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-rpc.Draining(ctx):
+				return fault.As(fault.NotReady, errors.New("this control is stopping, watch another"))
+			case <-wake:
+			}
+			seen, exists, known := s.reg.Seen(cluster)
+			if known && !exists {
+				return registry.UnknownInstance(cluster, id)
+			}
+			if newer = exists && seen.Revision > c.Revision; newer {
+				c = seen
+			}
+		}
+	}
+}
+
+// ReportInstance keeps what a capture says, where every replica sees it.
+func (s *Server) ReportInstance(ctx context.Context, req *controlv1.ReportInstanceRequest) (*controlv1.ReportInstanceResponse, error) {
+	if err := admit(ctx, captures, "ReportInstance"); err != nil {
+		return nil, err
+	}
+	cluster, id, err := ids(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkReport(req.GetReport()); err != nil {
+		return nil, err
+	}
+	in, err := s.instance(ctx, cluster, id)
+	if err != nil {
+		return nil, err
+	}
+	rep := proto.CloneOf(req.GetReport())
+	rep.ReportedAt = timestamppb.New(s.now())
+	if err := s.reg.PutReport(ctx, in, rep); err != nil {
+		return nil, err
+	}
+	return &controlv1.ReportInstanceResponse{}, nil
+}
+
+// instance finds an instance, in memory where it can: reports come every
+// second from each of them.
+func (s *Server) instance(ctx context.Context, cluster, id string) (registry.Instance, error) {
+	c, _, _ := s.reg.Seen(cluster)
+	in, ok := c.Instance(id)
+	if ok {
+		return in, nil
+	}
+	c, err := s.reg.Get(ctx, cluster)
+	if err != nil {
+		return registry.Instance{}, err
+	}
+	if in, ok = c.Instance(id); !ok {
+		return registry.Instance{}, registry.UnknownInstance(cluster, id)
+	}
+	return in, nil
+}
+
+func checkReport(rep *controlv1.InstanceReport) error {
+	var errs []error
+	switch {
+	case rep == nil:
+		errs = append(errs, errors.New("report: missing"))
+	case len(rep.GetEngineVersion()) > maxEngineVersion:
+		errs = append(errs, fmt.Errorf("report.engine_version: %d bytes, want at most %d", len(rep.GetEngineVersion()), maxEngineVersion))
+	case len(rep.GetCaptureAddress()) > maxCaptureAddress:
+		errs = append(errs, fmt.Errorf("report.capture_address: %d bytes, want at most %d", len(rep.GetCaptureAddress()), maxCaptureAddress))
+	case rep.GetGeneration() > math.MaxInt64:
+		// It would count as having carried out everything for ever.
+		errs = append(errs, fmt.Errorf("report.generation: %d, no such generation", rep.GetGeneration()))
+	}
+	return fault.As(fault.Invalid, errors.Join(errs...))
+}

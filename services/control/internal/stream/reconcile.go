@@ -1,0 +1,139 @@
+package stream
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weir-das/weir/pkg/backoff"
+	"github.com/weir-das/weir/pkg/obs"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
+	publisherv1 "github.com/weir-das/weir/proto/gen/weir/publisher/v1"
+	"github.com/weir-das/weir/services/control/internal/registry"
+)
+
+const (
+	// maxPasses is how many clusters are worked on at a time. A pass waits for
+	// nothing but calls, each of which has a deadline.
+	maxPasses = 16
+	// maxPause is how often a cluster that waits for its captures or the journal
+	// is looked at, at the latest; maxFailurePause the same after an error: AWS
+	// limits how often one may ask for a stream.
+	maxPause        = 2 * time.Second
+	maxFailurePause = 20 * time.Second
+)
+
+// Reconciler carries every cluster's stream to where it is wanted.
+type Reconciler struct {
+	reg       *registry.Registry
+	publisher publisherv1.PublisherServiceClient
+	notifier  notifierv1.NotifierServiceClient
+	lim       Limits
+	poll      time.Duration // between looks at a cluster that is on its way, at first
+	now       func() time.Time
+	log       *slog.Logger
+}
+
+// New returns a Reconciler. now is the clock of reports and documents.
+func New(reg *registry.Registry, publisher publisherv1.PublisherServiceClient, notifier notifierv1.NotifierServiceClient,
+	lim Limits, poll time.Duration, now func() time.Time, log *slog.Logger) *Reconciler {
+	return &Reconciler{reg: reg, publisher: publisher, notifier: notifier, lim: lim, poll: poll, now: now, log: log}
+}
+
+// pace spaces the passes over one cluster.
+type pace struct {
+	running bool
+	seen    uint64 // the revision the last pass saw: a newer one is looked at, at once
+	next    time.Time
+	waiting backoff.Backoff
+	failing backoff.Backoff
+}
+
+// Run works until ctx ends and returns when the last pass has. One replica
+// should run it at a time; several do no harm but work.
+func (r *Reconciler) Run(ctx context.Context) error {
+	wake, stop := r.reg.Follow("")
+	defer stop()
+	tick := time.NewTicker(r.poll)
+	defer tick.Stop()
+
+	var passes errgroup.Group
+	passes.SetLimit(maxPasses)
+	var mu sync.Mutex // guards paces and what they point to
+	paces := make(map[string]*pace)
+
+	for {
+		mu.Lock()
+		due := r.due(paces)
+		for _, c := range due {
+			p := paces[c.ID]
+			started := passes.TryGo(func() error {
+				err := r.pass(ctx, c)
+				mu.Lock()
+				defer mu.Unlock()
+				r.schedule(p, err)
+				return nil // logged; the next pass is its answer
+			})
+			if !started {
+				break // the others' turn comes with the next tick
+			}
+			p.running, p.seen = true, c.Revision
+		}
+		mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return passes.Wait()
+		case <-wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// due returns the clusters whose turn it is, and forgets those that are where
+// they should be.
+func (r *Reconciler) due(paces map[string]*pace) []registry.Cluster {
+	unsettled := r.reg.SeenAll(func(c registry.Cluster) bool {
+		return c.Stream.Status == registry.Starting || c.Stream.Status == registry.Stopping || len(c.Stream.Notices) > 0
+	})
+	now := time.Now()
+	due := unsettled[:0]
+	live := make(map[string]bool, len(unsettled))
+	for _, c := range unsettled {
+		live[c.ID] = true
+		p := paces[c.ID]
+		if p == nil {
+			p = &pace{
+				waiting: backoff.Backoff{Min: r.poll, Max: max(r.poll, maxPause)},
+				failing: backoff.Backoff{Min: r.poll, Max: max(r.poll, maxFailurePause)},
+			}
+			paces[c.ID] = p
+		}
+		if !p.running && (c.Revision > p.seen || !now.Before(p.next)) {
+			due = append(due, c)
+		}
+	}
+	for id, p := range paces {
+		if !live[id] && !p.running {
+			delete(paces, id)
+		}
+	}
+	return due
+}
+
+func (r *Reconciler) schedule(p *pace, err error) {
+	p.running = false
+	if err != nil {
+		p.next = time.Now().Add(p.failing.Next())
+		return
+	}
+	p.failing.Reset()
+	p.next = time.Now().Add(p.waiting.Next())
+}
+
+// attrs are a cluster's log attributes.
+func attrs(c registry.Cluster) []any {
+	return []any{obs.KeyCluster, c.ID, "status", c.Stream.Status, "generation", c.Stream.Told.Generation}
+}
