@@ -1,0 +1,211 @@
+package ring
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weir-das/weir/pkg/fault"
+)
+
+// Engine is a kind of database server.
+type Engine uint32
+
+// String is the engine's name as people write it.
+func (e Engine) String() string {
+	switch e {
+	case 1:
+		return "PostgreSQL"
+	case 2:
+		return "MariaDB"
+	case 3:
+		return "MySQL"
+	}
+	return fmt.Sprintf("engine %d", uint32(e))
+}
+
+// EngineState is whether a server lives.
+type EngineState uint8
+
+const (
+	EngineUnknown EngineState = iota
+	EngineRunning             // a server, or a child of one, holds the ring
+	EngineStopped             // none does, and the last one said that it would stop
+	EngineLost                // none does, and the last one said nothing
+)
+
+// Status is what the ring's header says. The fields are read one after the other, while the server works, and like all
+// that lies in the ring they are what somebody wrote there.
+type Status struct {
+	Epoch      uint64
+	Number     uint64 // the last number given
+	Stored     uint64 // up to it safe elsewhere
+	Durable    uint64 // up to it on the journal's disk, or told as a gap
+	Lost       uint64 // numbers given to events that found no room
+	Unnumbered uint64 // events that could not even get a number
+	Size       uint64 // bytes for frames
+	Head, Tail uint64 // bytes written and freed since the ring was made
+
+	Engine        Engine
+	VersionNumber uint32 // the engine's own number
+	ServerVersion string
+	ServerPID     int
+	Started       time.Time // when the server started
+	Starts        uint64    // servers and restarts after a crash, in this epoch
+	State         EngineState
+
+	Mode Mode
+}
+
+// Status reads the header.
+func (r *Ring) Status() (s Status, err error) {
+	state, err := r.engineState()
+	if err != nil {
+		return Status{}, err
+	}
+	err = guarded(r.mem, func() error {
+		text := bytes.Clone(r.h.serverVersionText[:])
+		if end := bytes.IndexByte(text, 0); end >= 0 {
+			text = text[:end]
+		}
+		s = Status{
+			Epoch:         r.epoch,
+			Number:        r.h.number.Load(),
+			Stored:        r.h.stored.Load(),
+			Durable:       r.h.durable.Load(),
+			Lost:          r.h.lost.Load(),
+			Unnumbered:    r.h.unnumbered.Load(),
+			Size:          r.size,
+			Tail:          r.h.tail.Load(),
+			Head:          r.h.head.Load(), // after tail, so that tail is not beyond it
+			Engine:        Engine(r.h.engine.Load()),
+			VersionNumber: r.h.serverVersion.Load(),
+			ServerVersion: string(bytes.ToValidUTF8(text, []byte("?"))),
+			ServerPID:     int(r.h.serverPID.Load()),
+			Started:       timeOf(r.h.startedUS.Load()),
+			Starts:        r.h.starts.Load(),
+			State:         state,
+			Mode:          Mode(r.h.mode.Load()),
+		}
+		return nil
+	})
+	return s, err
+}
+
+// EngineRunning says whether a process of the server lives.
+func (r *Ring) EngineRunning() bool {
+	state, err := r.engineState()
+	return err == nil && state == EngineRunning
+}
+
+// engineState asks the kernel, not the file: the server's lock goes when its last process goes, however it dies.
+func (r *Ring) engineState() (state EngineState, err error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: engineLock, Len: 1}
+	if err := unix.FcntlFlock(r.file.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+		return EngineUnknown, fmt.Errorf("asking who holds %s: %w", r.path, err)
+	}
+	if lock.Type != unix.F_UNLCK {
+		return EngineRunning, nil
+	}
+	const stopAnnounced = 2
+	err = guarded(r.mem, func() error {
+		state = EngineLost
+		if r.h.state.Load() == stopAnnounced {
+			state = EngineStopped
+		}
+		return nil
+	})
+	return state, err
+}
+
+// Seen tells the engine that capture lives.
+func (r *Ring) Seen(now time.Time) error {
+	return guarded(r.mem, func() error {
+		r.h.captureSeenUS.Store(uint64(now.UnixMicro()))
+		return nil
+	})
+}
+
+// SetHealthy tells the engine whether records reach the journal.
+func (r *Ring) SetHealthy(healthy bool) error {
+	return guarded(r.mem, func() error {
+		word := uint32(2)
+		if healthy {
+			word = 1
+		}
+		r.h.path.Store(word)
+		return nil
+	})
+}
+
+// Mode is what the engine does with an activity.
+type Mode uint32
+
+const (
+	ModeUntold Mode = iota // the engine follows its boot policy
+	ModeOff
+	ModeAsync
+	ModeSync
+)
+
+// Policy is what the engine is told to do.
+type Policy struct {
+	Mode        Mode
+	SyncLevel   uint32 // 1 transaction, 2 statement, 3 strict
+	OnFailure   uint32 // 1 continue, 2 fail_operation
+	SyncTimeout time.Duration
+	Generation  uint64 // of the wish that this carries out
+}
+
+// SetPolicy tells the engine. The mode is written after what it needs, and the generation after the mode.
+func (r *Ring) SetPolicy(p Policy) error {
+	return guarded(r.mem, func() error {
+		r.h.syncLevel.Store(p.SyncLevel)
+		r.h.onFailure.Store(p.OnFailure)
+		r.h.syncTimeoutMS.Store(uint32(p.SyncTimeout.Milliseconds()))
+		r.h.mode.Store(uint32(p.Mode))
+		r.h.policyGeneration.Store(p.Generation)
+		return nil
+	})
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrNoSettings says that the ring holds no settings that are whole.
+var ErrNoSettings = errors.New("the ring holds no settings")
+
+// Settings returns what SetSettings kept; ErrNoSettings if there is nothing, or a capture died writing it.
+func (r *Ring) Settings() (settings []byte, err error) {
+	err = guarded(r.mem, func() error {
+		length := r.h.settingsLength.Load()
+		if length == 0 || length > maxSettings {
+			return ErrNoSettings
+		}
+		settings = bytes.Clone(r.h.settings[:length])
+		if crc32.Checksum(settings, castagnoli) != r.h.settingsCRC.Load() {
+			settings = nil
+			return ErrNoSettings
+		}
+		return nil
+	})
+	return settings, err
+}
+
+// SetSettings keeps up to 4088 bytes in the ring, for the capture that comes next.
+func (r *Ring) SetSettings(settings []byte) error {
+	if len(settings) > maxSettings {
+		return fault.As(fault.Invalid, fmt.Errorf("settings of %d bytes, and the ring has room for %d", len(settings), maxSettings))
+	}
+	return guarded(r.mem, func() error {
+		// No length while the rest does not fit it.
+		r.h.settingsLength.Store(0)
+		copy(r.h.settings[:], settings)
+		r.h.settingsCRC.Store(crc32.Checksum(settings, castagnoli))
+		r.h.settingsLength.Store(uint32(len(settings)))
+		return nil
+	})
+}
