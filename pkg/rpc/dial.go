@@ -24,6 +24,10 @@ const (
 // behind the host is used in turn. It connects when it is first used and reconnects for as long as it is open; it fails
 // only if the certificates are wrong. Calls fail with gRPC statuses: pass them through fault.FromStatus.
 func Dial(target, serverName string, tls TLS, tel *obs.Telemetry) (*grpc.ClientConn, error) {
+	return dial(target, serverName, tls, tel)
+}
+
+func dial(target, serverName string, tls TLS, tel *obs.Telemetry, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
 	creds, err := tls.ClientConfig(serverName, tel.Log)
 	if err != nil {
 		return nil, fmt.Errorf("dialling %s: %w", serverName, err)
@@ -31,7 +35,7 @@ func Dial(target, serverName string, tls TLS, tel *obs.Telemetry) (*grpc.ClientC
 	if !strings.Contains(target, "://") && !strings.HasPrefix(target, "unix:") {
 		target = "dns:///" + target
 	}
-	conn, err := grpc.NewClient(target,
+	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(creds)),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
 		// Neither DNS records nor grpc decide how we retry: the client that owns the window does.
@@ -45,7 +49,7 @@ func Dial(target, serverName string, tls TLS, tel *obs.Telemetry) (*grpc.ClientC
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelOptions(tel)...)),
-	)
+	}, extra...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dialling %s at %s: %w", serverName, target, err)
 	}
