@@ -280,6 +280,9 @@ func checkString(t interface{ Fatalf(string, ...any) }, s string, limit int) {
 	if want := string([]rune(s)); back != want {
 		t.Fatalf("AppendString(%q) reads as %q, want %q", s, back, want)
 	}
+	if n := das.StringLen(s); n != len(got)-2 {
+		t.Fatalf("StringLen(%q) = %d, want %d", s, n, len(got)-2)
+	}
 	n := das.Fit(s, limit)
 	if n < 0 || n > len(s) || n < len(s) && utf8.ValidString(s) && !utf8.ValidString(s[:n]) {
 		t.Fatalf("Fit(%q, %d) = %d", s, limit, n)

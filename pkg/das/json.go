@@ -70,29 +70,46 @@ func appendEscaped(dst []byte, b byte) []byte {
 	return append(dst, '\\', 'u', '0', '0', hexDigits[b>>4], hexDigits[b&15])
 }
 
+// longest is what one byte of a string renders to at most: \u001f.
+const longest = 6
+
+// rendered is how many bytes the character of s at i has, and how many it
+// renders to.
+func rendered(s string, i int) (size, cost int) {
+	switch b := s[i]; {
+	case plain[b]:
+		return 1, 1
+	case b < utf8.RuneSelf:
+		var buf [longest]byte
+		return 1, len(appendEscaped(buf[:0], b))
+	}
+	if _, size = utf8.DecodeRuneInString(s[i:]); size == 1 {
+		return 1, utf8.RuneLen(utf8.RuneError)
+	}
+	return size, size
+}
+
+// StringLen is how many bytes AppendString makes of s, the quotes not counted.
+func StringLen(s string) int {
+	n := 0
+	for i := 0; i < len(s); {
+		size, cost := rendered(s, i)
+		i += size
+		n += cost
+	}
+	return n
+}
+
 // Fit returns how many bytes of s AppendString renders in at most limit bytes,
 // the quotes not counted. It never splits a character.
 func Fit(s string, limit int) int {
-	const longest = 6 // bytes that one byte of s becomes at most: \u001f
 	if len(s) <= limit/longest {
 		return len(s)
 	}
-	rendered := 0
+	n := 0
 	for i := 0; i < len(s); {
-		size, cost := 1, 1
-		switch b := s[i]; {
-		case plain[b]:
-		case b >= utf8.RuneSelf:
-			if _, size = utf8.DecodeRuneInString(s[i:]); size > 1 {
-				cost = size
-			} else {
-				cost = utf8.RuneLen(utf8.RuneError)
-			}
-		default:
-			var buf [longest]byte
-			cost = len(appendEscaped(buf[:0], b))
-		}
-		if rendered += cost; rendered > limit {
+		size, cost := rendered(s, i)
+		if n += cost; n > limit {
 			return i
 		}
 		i += size
