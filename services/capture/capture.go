@@ -1,0 +1,118 @@
+// Package capture turns what a database server does into records on their way
+// to the journal. One capture stands beside each server and reads the ring that
+// the engine module writes.
+//
+// It holds no state worth saving: what is not on the journal's disk is still in
+// the ring, and so is the chain's state, and what control wanted last. Kill it
+// and start it again.
+//
+// Before: engine/postgres and engine/ring, inside the server.
+// Next: internal/ring, then internal/pipeline, and so on to services/crypto.
+package capture
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weir-das/weir/pkg/obs"
+	"github.com/weir-das/weir/pkg/rpc"
+	"github.com/weir-das/weir/pkg/service"
+	capturev1 "github.com/weir-das/weir/proto/gen/weir/capture/v1"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
+	"github.com/weir-das/weir/services/capture/internal/link"
+	"github.com/weir-das/weir/services/capture/internal/notice"
+)
+
+// Run captures until ctx ends. It returns nil after a clean drain: what was
+// read is on the journal's disk, what was not is in the ring.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	cfg = cfg.withDefaults()
+	if err := service.Undumpable(); err != nil {
+		return err
+	}
+	tel, err := obs.Setup(ctx, cfg.Obs, "capture", log)
+	if err != nil {
+		return err
+	}
+	defer shutdown(tel, log)
+
+	control, err := rpc.Dial(cfg.Control, "control.weir", cfg.TLS, tel)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	defer control.Close()
+	crypto, err := rpc.Dial(cfg.Crypto, "crypto.weir", cfg.TLS, tel)
+	if err != nil {
+		return fmt.Errorf("crypto: %w", err)
+	}
+	defer crypto.Close()
+	notifier, err := rpc.Dial(cfg.Notifier, "notifier.weir", cfg.TLS, tel)
+	if err != nil {
+		return fmt.Errorf("notifier: %w", err)
+	}
+	defer notifier.Close()
+
+	s := &station{
+		cfg:    cfg,
+		crypto: cryptov1.NewCryptoServiceClient(crypto),
+		teller: notice.New(notifierv1.NewNotifierServiceClient(notifier), cfg.InstanceID, log),
+		hop:    obs.NewHop(tel, "capture"),
+		tracer: tel.Tracer,
+		log:    log,
+	}
+	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, log)
+	s.hop.Oldest(s.oldest)
+	if s.cfg.ServerHost == "" {
+		if s.cfg.ServerHost, err = os.Hostname(); err != nil {
+			return fmt.Errorf("server_host is empty and the host has no name: %w", err)
+		}
+	}
+
+	server, err := rpc.NewServer(cfg.RPC, cfg.TLS, log, tel)
+	if err != nil {
+		return err
+	}
+	capturev1.RegisterCaptureServiceServer(server, &statusServer{station: s})
+
+	// Whoever watches and reports outlives the station: control learns that
+	// the ring was drained.
+	outer, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, outer := errgroup.WithContext(outer)
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g.Go(func() error { return s.link.Run(outer) })
+	g.Go(func() error { return s.teller.Run(outer) })
+	g.Go(func() error {
+		if cfg.Listener != nil {
+			return server.ServeListener(outer, cfg.Listener)
+		}
+		return server.Serve(outer)
+	})
+	g.Go(func() error {
+		defer stop()
+		return s.run(inner)
+	})
+	g.Go(func() error {
+		// A server that cannot listen ends the station too.
+		<-outer.Done()
+		cancel()
+		return nil
+	})
+	return g.Wait()
+}
+
+func shutdown(tel *obs.Telemetry, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := tel.Shutdown(ctx); err != nil {
+		log.Warn("telemetry not flushed", obs.KeyErr, err)
+	}
+}

@@ -1,0 +1,117 @@
+// Package cryptotest is a crypto that journals into memory, and misbehaves as
+// it is told, for the tests of what sends to it.
+package cryptotest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
+)
+
+// Replica is one crypto. Set its fields before Serve.
+type Replica struct {
+	cryptov1.UnsafeCryptoServiceServer
+
+	BreakAfter int    // end a stream after about so many records, one of them journalled and not acknowledged; 0 never does
+	Stuck      bool   // take the records of the first stream and never answer
+	Refuse     string // the message id of a record that can never be sealed
+
+	// mu guards what follows.
+	mu      sync.Mutex
+	journal []*cryptov1.SealRecord
+	streams int
+	away    bool
+}
+
+// Serve serves r until the test ends, and returns a client of it.
+func (r *Replica) Serve(t testing.TB) cryptov1.CryptoServiceClient {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(32 << 20))
+	cryptov1.RegisterCryptoServiceServer(server, r)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(lis) })
+	t.Cleanup(func() { conn.Close(); server.Stop(); wg.Wait() })
+	return cryptov1.NewCryptoServiceClient(conn)
+}
+
+// Journal is every record journalled so far, in order; one may be there twice.
+func (r *Replica) Journal() []*cryptov1.SealRecord {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]*cryptov1.SealRecord(nil), r.journal...)
+}
+
+// SetAway makes the replica refuse to journal anything, or take it up again.
+func (r *Replica) SetAway(away bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = away
+}
+
+// CheckKey implements CryptoService.
+func (r *Replica) CheckKey(context.Context, *cryptov1.CheckKeyRequest) (*cryptov1.CheckKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "cryptotest has no KMS")
+}
+
+// Seal implements CryptoService.
+func (r *Replica) Seal(stream grpc.BidiStreamingServer[cryptov1.SealRequest, cryptov1.SealResponse]) error {
+	first, err := stream.Recv()
+	if err != nil || first.GetOpen().GetClusterResourceId() == "" {
+		return status.Error(codes.InvalidArgument, "the first message does not open the stream")
+	}
+	r.mu.Lock()
+	r.streams++
+	stuck := r.Stuck && r.streams == 1
+	r.mu.Unlock()
+	for n := uint64(1); ; n++ {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		record := m.GetRecord()
+		if record.GetSequence() != n {
+			return status.Errorf(codes.InvalidArgument, "sequence %d, want %d", record.GetSequence(), n)
+		}
+		if stuck {
+			continue
+		}
+		answer := &cryptov1.SealResponse{DurableThrough: n}
+		if r.Refuse != "" && record.GetMessageId() == r.Refuse {
+			answer.RefusedSequence, answer.RefusedReason = n, "too large"
+		} else if !r.keep(record) {
+			return status.Error(codes.Unavailable, "away on purpose")
+		}
+		if r.BreakAfter > 0 && rand.IntN(r.BreakAfter) == 0 {
+			return status.Error(codes.Unavailable, "broken on purpose")
+		}
+		if err := stream.Send(answer); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Replica) keep(record *cryptov1.SealRecord) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.away {
+		r.journal = append(r.journal, record)
+	}
+	return !r.away
+}

@@ -1,0 +1,68 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/weir-das/weir/pkg/das"
+	"github.com/weir-das/weir/pkg/obs"
+	"github.com/weir-das/weir/services/capture/internal/ring"
+)
+
+// readOne takes one item from the ring into the open record. It returns false
+// when there is none to be had now.
+func (p *pipeline) readOne(now time.Time) (bool, error) {
+	item, err := p.reader.Next()
+	if err != nil || item.Kind == ring.Nothing {
+		return false, err
+	}
+	if item.Kind == ring.Gap {
+		p.addGap(item, now)
+		return true, nil
+	}
+	elements, count, truncated, err := p.cfg.Renderer.Append(p.scratch[:0], item.Number, item.Payload)
+	p.scratch = elements
+	if err != nil {
+		// The engine does not write such bytes; somebody else did. The number
+		// was given, so its loss is told.
+		p.cfg.Log.Error("an event in the ring cannot be read: counted as lost", obs.KeyNumber, item.Number, obs.KeyErr, err)
+		p.addGap(ring.Item{Kind: ring.Gap, First: item.Number, Last: item.Number, From: item.Time, To: item.Time, Cause: ring.Corrupt}, now)
+		return true, nil
+	}
+	r := p.room(len(elements), now, item.Time)
+	r.addEvent(item.Number, elements, count, truncated)
+	p.added(r)
+	return true, nil
+}
+
+func (p *pipeline) addGap(item ring.Item, now time.Time) {
+	r := p.room(0, now, item.From)
+	r.addGap(das.Gap{First: item.First, Last: item.Last, From: item.From, To: item.To, Cause: item.Cause.String()})
+	p.cfg.Log.Warn("events were lost, counted and told",
+		"first", item.First, "last", item.Last, "from", item.From, "to", item.To, "cause", item.Cause.String())
+	p.added(r)
+}
+
+// room returns the open record with room for so many bytes more, closing the
+// one that has none.
+func (p *pipeline) room(bytes int, now, ended time.Time) *record {
+	if p.open != nil && !p.open.empty() && len(p.open.list)+bytes > p.maxBytes {
+		p.send()
+	}
+	if p.open == nil {
+		p.open = &record{prev: p.hash, last: p.hash, begun: now, oldest: ended}
+		_, p.open.span = p.cfg.Tracer.Start(context.Background(), "capture.record")
+	}
+	return p.open
+}
+
+// added follows an item that went into r: the chain and the ring's position
+// move with it, and a record that is full is closed.
+func (p *pipeline) added(r *record) {
+	p.hash = r.last
+	r.end = p.reader.Position()
+	r.end.Hash = r.last
+	if r.events >= maxRecordEvents || len(r.list) >= p.maxBytes {
+		p.send()
+	}
+}

@@ -1,0 +1,307 @@
+// Package pipeline takes what the engine wrote into the ring to the journal:
+// read, rendered, chained, put into records, sealed by crypto, acknowledged.
+//
+// One idea carries it: the ring is the retransmission buffer. The pipeline
+// holds nothing that the ring does not hold still. Its tail moves when the
+// journal has an event on disk, never when the event is merely sent; so a
+// pipeline that dies is forgotten, and the next one begins at the tail, with
+// the chain's state that lies beside it.
+//
+// Before: internal/ring, where the events are read.
+// Next: internal/outbox, which carries closed records to crypto.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/weir-das/weir/pkg/das"
+	"github.com/weir-das/weir/pkg/obs"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
+	"github.com/weir-das/weir/services/capture/internal/chain"
+	"github.com/weir-das/weir/services/capture/internal/outbox"
+	"github.com/weir-das/weir/services/capture/internal/render"
+	"github.com/weir-das/weir/services/capture/internal/ring"
+)
+
+// A record is closed at whichever comes first. A single number larger than the
+// byte limits has a record of its own: rendering bounds it.
+const (
+	maxRecordBytes  = 512 << 10
+	maxRecordEvents = 1000
+	maxRecordAge    = 20 * time.Millisecond
+	// maxAuroraBytes keeps the compressed payload within the 8 KiB that some
+	// consumers read at once: gzip never makes it longer than its input by
+	// more than the slack left here.
+	maxAuroraBytes = 7 << 10
+)
+
+const (
+	maxInFlight    = 16
+	maxWindowBytes = 16 << 20
+
+	// The pipeline naps while the ring is empty: it costs the engine nothing
+	// and an idle capture next to nothing.
+	minNap = time.Millisecond
+	maxNap = 5 * time.Millisecond
+
+	heartbeatEvery = time.Second
+)
+
+// Config is what one run of a pipeline needs.
+type Config struct {
+	Ring     *ring.Ring
+	Desired  *controlv1.Desired
+	Crypto   cryptov1.CryptoServiceClient
+	Renderer *render.Renderer
+	// Recording says whether the stream runs: heartbeats go with it.
+	Recording func() bool
+	Streams   int           // to crypto
+	Drain     time.Duration // how long Run goes on after ctx ends, to empty the ring
+	Progress  *Progress
+	Hop       *obs.Hop
+	Tracer    trace.Tracer
+	Log       *slog.Logger
+}
+
+// Progress is where a pipeline stands, for others to read at any time.
+type Progress struct {
+	Durable atomic.Uint64 // every number to it is on the journal's disk, or told as a gap
+	Lost    atomic.Uint64 // numbers without an event, in this epoch
+	Oldest  atomic.Int64  // Unix µs of the oldest event that is not durable; 0 when none waits
+}
+
+type pipeline struct {
+	cfg                                   Config
+	epoch                                 uint64
+	clusterResourceID, instanceResourceID string
+	maxBytes                              int
+	reader                                *ring.Reader
+	outbox                                *outbox.Outbox
+	spread                                spread
+
+	// All below belongs to the run goroutine.
+	window    window
+	open      *record // being filled; nil when there is none
+	hash      chain.Hash
+	lost      uint64
+	scratch   []byte  // one event's elements, before it is known where they go
+	heartbeat *record // the one on its way; there is never a second
+	nap       time.Duration
+	nextBeat  time.Time
+	stopped   bool // nothing more is read; what was read is delivered
+}
+
+// Run moves events until ctx ends, and then for at most cfg.Drain until what
+// was read is acknowledged; if no server lives that could write more, until the
+// ring is empty. It returns nil then; an error says that the ring cannot be
+// read. What is not acknowledged when Run returns is still in the ring.
+func Run(ctx context.Context, cfg Config) error {
+	p := newPipeline(cfg)
+
+	// The outbox outlives ctx, to deliver what is drained.
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	sent := make(chan error, 1)
+	go func() { sent <- p.outbox.Run(sending) }()
+	err := p.run(ctx)
+	stop()
+	return errors.Join(err, <-sent)
+}
+
+func newPipeline(cfg Config) *pipeline {
+	reader := cfg.Ring.Reader()
+	position := reader.Position()
+	p := &pipeline{
+		cfg:                cfg,
+		epoch:              cfg.Ring.Epoch(),
+		clusterResourceID:  cfg.Desired.GetClusterResourceId(),
+		instanceResourceID: cfg.Desired.GetInstanceResourceId(),
+		maxBytes:           maxRecordBytes,
+		reader:             reader,
+		hash:               position.Hash,
+		lost:               position.Lost,
+		nap:                minNap,
+	}
+	if position.Number == 0 {
+		p.hash = chain.Genesis(p.epoch)
+	}
+	if cfg.Desired.GetRecordLayout() == controlv1.RecordLayout_RECORD_LAYOUT_AURORA {
+		p.maxBytes = maxAuroraBytes
+	}
+	p.outbox = outbox.New(cfg.Crypto, &cryptov1.SealOpen{
+		ClusterResourceId:  p.clusterResourceID,
+		InstanceResourceId: p.instanceResourceID,
+		KmsKeyId:           cfg.Desired.GetKmsKeyId(),
+		KinesisStream:      cfg.Desired.GetKinesisStream(),
+		Version:            das.VersionPostgreSQL,
+	}, cfg.Streams, cfg.Log)
+	cfg.Progress.Durable.Store(position.Number)
+	cfg.Progress.Lost.Store(position.Lost)
+	return p
+}
+
+// run is the only goroutine that reads the ring and moves its tail.
+func (p *pipeline) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	done, deadline := ctx.Done(), time.Time{}
+	for {
+		now := time.Now()
+		if err := p.fill(now); err != nil {
+			return err
+		}
+		if !deadline.IsZero() && (p.drained() || now.After(deadline)) {
+			return nil
+		}
+		timer.Reset(p.nap)
+		select {
+		case result := <-p.outbox.Results():
+			if err := p.settle(result); err != nil {
+				return err
+			}
+			p.nap = minNap
+		case <-timer.C:
+		case <-done:
+			done, deadline = nil, time.Now().Add(p.cfg.Drain)
+			p.stopped = p.cfg.Ring.EngineRunning()
+			p.nap = minNap
+		}
+	}
+}
+
+// fill reads until the ring is empty or the window is full, and closes what is due.
+func (p *pipeline) fill(now time.Time) error {
+	read := false
+	for !p.stopped && !p.window.full() {
+		more, err := p.readOne(now)
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+		read = true
+	}
+	if read {
+		p.nap = minNap
+	} else {
+		p.nap = min(2*p.nap, maxNap)
+	}
+	if p.open != nil && !p.window.full() && now.Sub(p.open.begun) >= maxRecordAge {
+		p.send()
+	}
+	if now.After(p.nextBeat) {
+		p.nextBeat = now.Add(heartbeatEvery)
+		p.beat()
+	}
+	p.progress()
+	return nil
+}
+
+// drained says whether nothing is left to do.
+func (p *pipeline) drained() bool {
+	return p.open == nil && len(p.window.records) == 0
+}
+
+// send closes the open record and gives it to the outbox.
+func (p *pipeline) send() {
+	r := p.open
+	p.open = nil
+	r.close(p, obs.InjectTraceparent(trace.ContextWithSpan(context.Background(), r.span)))
+	p.window.add(r)
+	p.cfg.Hop.In(int(r.events))
+	p.outbox.Send(&r.out)
+}
+
+// beat sends a heartbeat: the stream lives, and the chain stands here. It is
+// not sent while the one before is on its way: a path that is down needs no
+// queue of them.
+func (p *pipeline) beat() {
+	if !p.cfg.Recording() || p.heartbeat != nil || !p.cfg.Ring.EngineRunning() {
+		return
+	}
+	hash := p.hash
+	if p.open != nil {
+		hash = p.open.prev
+	}
+	p.heartbeat = &record{prev: hash, last: hash}
+	p.heartbeat.close(p, "")
+	p.outbox.Send(&p.heartbeat.out)
+}
+
+// settle takes a result of the outbox and moves the watermark.
+func (p *pipeline) settle(result outbox.Result) error {
+	if p.heartbeat != nil && result.Record == &p.heartbeat.out {
+		p.heartbeat = nil
+		return nil
+	}
+	for _, r := range p.window.records {
+		if &r.out != result.Record {
+			continue
+		}
+		if result.Refused != "" {
+			return p.refuse(r, result.Refused)
+		}
+		r.acknowledged = true
+		r.span.End()
+	}
+	front := p.window.advance()
+	if len(front) == 0 {
+		return nil
+	}
+	events := uint64(0)
+	for _, r := range front {
+		events += r.events
+		p.lost += r.lost
+	}
+	end := front[len(front)-1].end
+	end.Lost = p.lost
+	if err := p.cfg.Ring.Checkpoint(end); err != nil {
+		return fmt.Errorf("moving the watermark to %d: %w", end.Number, err)
+	}
+	p.cfg.Hop.Out(int(events))
+	p.cfg.Progress.Durable.Store(end.Number)
+	p.cfg.Progress.Lost.Store(end.Lost)
+	return nil
+}
+
+// refuse puts a gap in the place of a record that crypto says nobody can ever
+// seal, so that the path behind it stays open and the loss is told. The limits
+// above keep a record well below what journal and Kinesis take, so this is
+// the last line, not a way of working.
+//
+// The gap stands for events that the chain already holds: the record's prev
+// and last stay as they were, which tells a reader that the bytes existed.
+func (p *pipeline) refuse(r *record, reason string) error {
+	p.cfg.Log.Error("a record can never be sealed: its events are counted as lost",
+		"first", r.first, "last", r.through, "reason", reason)
+	gap := das.Gap{First: r.first, Last: r.through, From: r.oldest, To: time.Now(), Cause: das.CauseRefused}
+	in := &record{
+		gaps: []das.Gap{gap}, prev: r.prev, last: r.last, first: r.first, through: r.through,
+		end: r.end, lost: r.lost + r.events, oldest: r.oldest, span: r.span,
+	}
+	in.close(p, r.out.Traceparent)
+	in.out.MessageID += "/refused"
+	p.window.replace(r, in)
+	p.outbox.Send(&in.out)
+	return nil
+}
+
+func (p *pipeline) progress() {
+	oldest := p.window.oldest()
+	if oldest.IsZero() && p.open != nil {
+		oldest = p.open.oldest
+	}
+	us := int64(0)
+	if !oldest.IsZero() {
+		us = oldest.UnixMicro()
+	}
+	p.cfg.Progress.Oldest.Store(us)
+}

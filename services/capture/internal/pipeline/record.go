@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/weir-das/weir/pkg/das"
+	"github.com/weir-das/weir/services/capture/internal/chain"
+	"github.com/weir-das/weir/services/capture/internal/outbox"
+	"github.com/weir-das/weir/services/capture/internal/ring"
+)
+
+// record is a record in the making, and then on its way: consecutive numbers
+// of one epoch, rendered and chained.
+type record struct {
+	out outbox.Record // filled when the record is closed
+
+	list      []byte // list elements joined by commas
+	numbers   []uint64
+	gaps      []das.Gap
+	truncated []das.Truncation
+	prev      chain.Hash // before the first item
+	last      chain.Hash // after the last item
+
+	first, through uint64        // the numbers it accounts for, gaps included
+	end            ring.Position // where the ring's tail goes when it is durable
+	events, lost   uint64
+	begun          time.Time // when its first item was read; for the 20 ms
+	oldest         time.Time // when its first event ended; for the age
+
+	span         trace.Span
+	acknowledged bool
+}
+
+// empty says whether the record has nothing to tell.
+func (r *record) empty() bool { return r.events == 0 && r.lost == 0 }
+
+// addEvent appends the elements of one number.
+func (r *record) addEvent(number uint64, elements []byte, count int, truncated []das.Truncation) {
+	if len(r.list) > 0 {
+		r.list = append(r.list, ',')
+	}
+	r.list = append(r.list, elements...)
+	for range count {
+		r.numbers = append(r.numbers, number)
+	}
+	r.truncated = append(r.truncated, truncated...)
+	r.last = r.last.Event(number, elements)
+	r.account(number, number)
+	r.events++
+}
+
+// addGap appends a gap.
+func (r *record) addGap(g das.Gap) {
+	r.gaps = append(r.gaps, g)
+	r.last = r.last.Gap(g.Last, g.Append(nil))
+	r.account(g.First, g.Last)
+	r.lost += g.Last - g.First + 1
+}
+
+func (r *record) account(first, last uint64) {
+	if r.first == 0 {
+		r.first = first
+	}
+	r.through = last
+}
+
+// close renders the record. One that has gaps alone carries a heartbeat, so
+// that it counts as nothing with a consumer that knows Aurora's fields only.
+func (r *record) close(p *pipeline, traceparent string) {
+	list := r.list
+	if r.events == 0 {
+		list = []byte(das.HeartbeatList)
+	}
+	extension := das.Extension{
+		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Prev: das.Hash(r.prev), Last: das.Hash(r.last),
+	}
+	r.out = outbox.Record{
+		Plaintext:    das.AppendRecord(nil, p.clusterResourceID, p.instanceResourceID, list, &extension),
+		PartitionKey: p.spread.key(p.instanceResourceID),
+		Traceparent:  traceparent,
+	}
+	if !r.empty() {
+		r.out.MessageID = fmt.Sprintf("%s/%d/%d-%d", p.instanceResourceID, p.epoch, r.first, r.through)
+	}
+	// What the plaintext says need not be kept twice.
+	r.list, r.numbers, r.gaps, r.truncated = nil, nil, nil, nil
+}

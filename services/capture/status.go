@@ -1,0 +1,125 @@
+package capture
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/weir-das/weir/pkg/fault"
+	capturev1 "github.com/weir-das/weir/proto/gen/weir/capture/v1"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	"github.com/weir-das/weir/services/capture/internal/ring"
+)
+
+// engineWatch turns what the ring says of the engine into notices.
+type engineWatch struct {
+	state  ring.EngineState
+	starts uint64
+	told   bool // that the file was removed
+}
+
+// removed tells once that the ring's file is gone while its server lives.
+func (w *engineWatch) removed(s *station, r *ring.Ring) {
+	if w.told {
+		return
+	}
+	w.told = true
+	const detail = "the ring's file was removed or replaced while the server runs: recorded on until the server or this capture restarts"
+	s.log.Error(detail, "ring", s.cfg.RingFile)
+	s.teller.Lost(r.Epoch(), w.starts, detail)
+}
+
+// look compares the engine with what it was a moment ago. A server that was
+// killed and started between two looks is seen by its count of starts.
+func (w *engineWatch) look(s *station, r *ring.Ring) error {
+	status, err := r.Status()
+	if err != nil {
+		return err
+	}
+	before, starts := w.state, w.starts
+	w.state, w.starts = status.State, status.Starts
+	desired, _ := s.link.Desired()
+	running := status.State == ring.EngineRunning
+	switch {
+	case !desired.GetRecording():
+		return nil
+	case running && before == ring.EngineRunning && status.Starts != starts:
+		s.teller.Lost(status.Epoch, starts, "the server restarted after a crash")
+		s.teller.Returned(status.Epoch, status.Starts, "the server is back")
+	case running && before != ring.EngineRunning && before != ring.EngineUnknown:
+		s.log.Info("the engine is back", "version", status.ServerVersion)
+		s.teller.Returned(status.Epoch, status.Starts, "the server is back")
+	case !running && before != status.State:
+		detail := "the server is gone and did not say that it would stop"
+		if status.State == ring.EngineStopped {
+			detail = "the server was stopped by its operator"
+		}
+		s.log.Warn("the engine is gone", "detail", detail)
+		s.teller.Lost(status.Epoch, status.Starts, detail)
+	}
+	return nil
+}
+
+// snapshot reads the ring that is attached now; false if none is.
+func (s *station) snapshot() (status ring.Status, generation uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ring == nil {
+		return ring.Status{}, s.generation, false
+	}
+	status, err := s.ring.Status()
+	return status, s.generation, err == nil
+}
+
+// report is what control hears.
+func (s *station) report() *controlv1.InstanceReport {
+	status, generation, ok := s.snapshot()
+	report := &controlv1.InstanceReport{Generation: generation}
+	if !ok {
+		return report
+	}
+	report.EngineRunning = status.State == ring.EngineRunning
+	report.EngineVersion = engineVersion(status)
+	report.Epoch = status.Epoch
+	report.Number = status.Number
+	report.Durable = status.Durable
+	report.Lost = s.progress.Lost.Load()
+	return report
+}
+
+// statusServer answers CaptureService.
+type statusServer struct {
+	capturev1.UnsafeCaptureServiceServer
+	station *station
+}
+
+// GetStatus implements CaptureService.
+func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (*capturev1.GetStatusResponse, error) {
+	status, _, ok := s.station.snapshot()
+	if !ok {
+		return nil, fault.As(fault.NotReady, fmt.Errorf("no ring at %s: is the server running with the module loaded?", s.station.cfg.RingFile))
+	}
+	answer := &capturev1.GetStatusResponse{
+		InstanceId:    s.station.cfg.InstanceID,
+		RingFile:      s.station.cfg.RingFile,
+		Epoch:         status.Epoch,
+		Number:        status.Number,
+		Stored:        status.Stored,
+		Durable:       status.Durable,
+		Lost:          s.station.progress.Lost.Load(),
+		RingBytes:     status.Size,
+		RingUsedBytes: status.Head - min(status.Tail, status.Head),
+		EngineState:   capturev1.EngineState(status.State),
+		Mode:          capturev1.Mode(status.Mode),
+		EngineVersion: engineVersion(status),
+	}
+	if oldest := s.station.oldest(); !oldest.IsZero() {
+		answer.OldestWaitingSince = timestamppb.New(oldest)
+	}
+	return answer, nil
+}
+
+func engineVersion(status ring.Status) string {
+	return fmt.Sprintf("%s %s", status.Engine, status.ServerVersion)
+}
