@@ -1,0 +1,4 @@
+package events
+
+// Decode reads what is kept of an event.
+var Decode = decode
