@@ -105,58 +105,59 @@ func Setup(ctx context.Context, cfg Config, service string, log *slog.Logger) (*
 	res := resource.NewSchemaless(attribute.String("service.name", service),
 		attribute.String("service.namespace", "weir"), attribute.String("service.version", version()))
 
-	var stop []func(context.Context) error
-	fail := func(err error) (*Telemetry, error) {
-		_ = runAll(ctx, stop)
-		return nil, fmt.Errorf("setting up telemetry: %w", err)
+	tel := newTelemetry(nooptrace.NewTracerProvider(), noopmetric.NewMeterProvider(), log)
+	if err := tel.start(ctx, cfg, res); err != nil {
+		return nil, fmt.Errorf("setting up telemetry: %w", errors.Join(err, tel.Shutdown(ctx)))
 	}
-	var (
-		tp      trace.TracerProvider = nooptrace.NewTracerProvider()
-		mp      metric.MeterProvider = noopmetric.NewMeterProvider()
-		readers []sdkmetric.Option
-	)
-	if cfg.OTLPEndpoint != "" {
-		traces, reader, err := otlp(ctx, cfg.OTLPEndpoint, res, log)
-		if err != nil {
-			return fail(err)
-		}
-		tp, readers, stop = traces, append(readers, sdkmetric.WithReader(reader)), append(stop, traces.Shutdown)
-	}
-	var addr net.Addr
+	return tel, nil
+}
+
+// start replaces t's providers by those that cfg asks for. What it has started when it fails is in t.stop.
+func (t *Telemetry) start(ctx context.Context, cfg Config, res *resource.Resource) error {
+	readers := []sdkmetric.Option{sdkmetric.WithResource(res)}
+	hurry := func(shutdown func(context.Context) error) func(context.Context) error { return shutdown }
 	if cfg.MetricsListen != "" {
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 		reader, err := prometheusexporter.New(prometheusexporter.WithRegisterer(registry), prometheusexporter.WithoutScopeInfo(),
 			prometheusexporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
 		if err != nil {
-			return fail(err)
+			return err
 		}
-		lis, err := net.Listen("tcp", cfg.MetricsListen)
+		lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.MetricsListen)
 		if err != nil {
-			return fail(fmt.Errorf("metrics_listen: %w", err))
+			return fmt.Errorf("metrics_listen: %w", err)
 		}
-		addr, readers, stop = lis.Addr(), append(readers, sdkmetric.WithReader(reader)), append(stop, serveMetrics(lis, registry, log))
+		t.addr = lis.Addr()
+		t.stop = append(t.stop, serveMetrics(lis, registry, t.Log))
+		readers = append(readers, sdkmetric.WithReader(reader))
 	}
-	if len(readers) > 0 {
-		sdk := sdkmetric.NewMeterProvider(append(readers, sdkmetric.WithResource(res))...)
-		mp, stop = sdk, append(stop, sdk.Shutdown)
+	if cfg.OTLPEndpoint != "" {
+		e, err := otlp(ctx, cfg.OTLPEndpoint, res, t.Log)
+		if err != nil {
+			return fmt.Errorf("otlp_endpoint: %w", err)
+		}
+		hurry = e.hurry
+		t.stop = append(t.stop, hurry(e.tp.Shutdown))
+		t.TracerProvider, t.Tracer = e.tp, e.tp.Tracer(scope)
+		readers = append(readers, sdkmetric.WithReader(e.reader))
 	}
-	tel := newTelemetry(tp, mp, log)
-	tel.addr, tel.stop = addr, stop
-	return tel, nil
+	if len(readers) > 1 {
+		mp := sdkmetric.NewMeterProvider(readers...)
+		t.stop = append(t.stop, hurry(mp.Shutdown))
+		t.MeterProvider, t.Meter = mp, mp.Meter(scope)
+	}
+	return nil
 }
 
 // MetricsAddr is where /metrics is served, nil if it is not.
 func (t *Telemetry) MetricsAddr() net.Addr { return t.addr }
 
-// Shutdown sends what is waiting and stops. It returns when everything has stopped or ctx ends.
+// Shutdown sends what is waiting and stops. It returns when everything has stopped; once ctx has ended, that no longer
+// waits for anybody.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	stop := t.stop
 	t.stop = nil
-	return runAll(ctx, stop)
-}
-
-func runAll(ctx context.Context, stop []func(context.Context) error) error {
 	var errs []error
 	for _, f := range stop {
 		errs = append(errs, f(ctx))
