@@ -1,0 +1,75 @@
+/*
+ * messages.c: what the server tells its client, seen on the way.
+ *
+ * Some things have no hook, or one that a session can blind: errors before any
+ * executor, the end of a login, the moment an outcome is certain. All of them
+ * are messages. The server's table of message functions is replaced once, in
+ * the postmaster, by a copy with ours in front.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "postgres.h"
+
+#include "tcop/tcopprot.h"
+
+#include "hooks.h"
+#include "outcome.h"
+#include "port.h"
+#include "session.h"
+#include "statement.h"
+#include "weir.h"
+
+static const PQcommMethods *server_methods;
+static PQcommMethods methods;
+
+/* on_error finds an ErrorResponse its event. */
+static void
+on_error(const char *body, size_t length)
+{
+	bool fatal;
+	const weir_outcome *outcome = weir_outcome_of_message(body, length, &fatal);
+
+	/* The transaction looks alive until the server aborts it, which is after this message. */
+	weir_in_error = true;
+	if (!weir_session_logged_in()) {
+		if (fatal)
+			weir_session_refused(outcome);
+	} else if (fatal)
+		/* Nothing unwinds: what is open is closed when the process exits. */
+		weir_session_doomed(outcome);
+	else
+		weir_error_reported(outcome);
+	weir_in_error = false;
+}
+
+static int
+put_message(char type, const char *body, size_t length)
+{
+	/* Rows, which are most messages, pass with one comparison. */
+	if (type == 'D' || !weir_watching())
+		return server_methods->putmessage(type, body, length);
+	switch (type) {
+		case 'C': /* CommandComplete */
+			weir_statement_answered();
+			break;
+		case 'E': /* ErrorResponse */
+			on_error(body, length);
+			break;
+		case 'Z': /* ReadyForQuery */
+			weir_statements_ready();
+			weir_session_ready();
+			break;
+		default:
+			break;
+	}
+	return server_methods->putmessage(type, body, length);
+}
+
+void
+weir_messages_init(void)
+{
+	server_methods = PqCommMethods;
+	methods = *server_methods;
+	methods.putmessage = put_message;
+	PqCommMethods = &methods;
+}

@@ -1,0 +1,197 @@
+/*
+ * outcome.c: the error a statement or a session ended with; see outcome.h.
+ *
+ * An error is read where it passes first: in the PG_CATCH of the innermost
+ * statement, for an exception block further out may swallow it, or in the
+ * message to the client, for what fails outside any executor. Both are read in
+ * the server encoding.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/elog.h"
+#include "utils/memutils.h"
+
+#include "outcome.h"
+#include "port.h"
+#include "text.h"
+#include "weir.h"
+
+#define FIELD_SQLSTATE 13
+#define FIELD_ERROR_MESSAGE 14
+
+/* What an error message quotes may be the password of a statement that was redacted. */
+#define WEIR_REDACTED_QUOTE "<REDACTED>"
+
+static char message_space[WEIR_MESSAGE_LIMIT];
+static weir_outcome outcome;
+
+/* True while the error in `outcome` unwinds; thrown_code is its SQLSTATE as the server packs it. */
+static bool unwinding;
+static int thrown_code;
+
+/* Made early and with room for most errors: an error is no time to ask for memory. */
+static MemoryContext copy_context;
+
+void
+weir_outcome_init(void)
+{
+	if (!copy_context)
+		copy_context = AllocSetContextCreate(TopMemoryContext, "weir errors", 16 * 1024, 16 * 1024, 64 * 1024);
+}
+
+/* message_limit keeps a message from crowding out its statement in a small ring. */
+static size_t
+message_limit(void)
+{
+	return Min(WEIR_MESSAGE_LIMIT, weir_ring_largest(&weir_the_ring) / 8);
+}
+
+static void
+set_outcome(const char *sqlstate, const char *message, size_t length)
+{
+	strlcpy(outcome.sqlstate, sqlstate, sizeof outcome.sqlstate);
+	outcome.message = message_space;
+	outcome.length = 0;
+	outcome.kept = length;
+	if (length > message_limit()) {
+		weir_sha256 hash;
+
+		weir_sha256_init(&hash);
+		weir_sha256_update(&hash, message, length);
+		weir_sha256_final(&hash, outcome.sha256);
+		outcome.length = length;
+		outcome.kept = weir_clip(message, length, message_limit());
+	}
+	memcpy(message_space, message, outcome.kept);
+}
+
+/* copy_thrown reads the error in hand from the server's error stack. */
+static void
+copy_thrown(int code)
+{
+	MemoryContext old;
+	ErrorData *error;
+
+	/* Copying needs memory, which is what this error is about. */
+	if (code == ERRCODE_OUT_OF_MEMORY || !copy_context) {
+		set_outcome(unpack_sql_state(code), "out of memory", strlen("out of memory"));
+		return;
+	}
+	old = MemoryContextSwitchTo(copy_context);
+	error = CopyErrorData();
+	if (error->message)
+		set_outcome(unpack_sql_state(code), error->message, strlen(error->message));
+	else
+		set_outcome(unpack_sql_state(code), "", 0);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(copy_context);
+}
+
+const weir_outcome *
+weir_outcome_being_thrown(void)
+{
+	int code = geterrcode();
+
+	if (!unwinding || code != thrown_code) {
+		copy_thrown(code);
+		thrown_code = code;
+		unwinding = true;
+	}
+	return &outcome;
+}
+
+void
+weir_outcome_settled(void)
+{
+	unwinding = false;
+}
+
+#if PG_VERSION_NUM < 140000
+/* old_protocol reads an error of protocol 2, plain text: "SEVERITY:  message\n". */
+static const weir_outcome *
+old_protocol(const char *body, size_t length, bool *fatal)
+{
+	const char *colon = memchr(body, ':', length);
+
+	*fatal = length >= 5 && (memcmp(body, "FATAL", 5) == 0 || memcmp(body, "PANIC", 5) == 0);
+	if (colon && colon + 3 <= body + length) {
+		length -= colon + 3 - body;
+		body = colon + 3;
+	}
+	while (length > 0 && (body[length - 1] == '\n' || body[length - 1] == '\0'))
+		length--;
+	set_outcome(unpack_sql_state(geterrcode()), body, length);
+	return &outcome;
+}
+#endif
+
+const weir_outcome *
+weir_outcome_of_message(const char *body, size_t length, bool *fatal)
+{
+	const char *end = body + length;
+	const char *sqlstate = "XX000";
+	const char *message = "";
+
+	*fatal = false;
+#if PG_VERSION_NUM < 140000
+	if (PG_PROTOCOL_MAJOR(FrontendProtocol) < 3)
+		return old_protocol(body, length, fatal);
+#endif
+	while (body < end && *body) {
+		const char *value = body + 1;
+
+		switch (*body) {
+			case 'V': /* severity, never translated */
+				*fatal = strcmp(value, "FATAL") == 0 || strcmp(value, "PANIC") == 0;
+				break;
+			case 'C':
+				sqlstate = value;
+				break;
+			case 'M':
+				message = value;
+				break;
+			default:
+				break;
+		}
+		body = value + strlen(value) + 1;
+	}
+	unwinding = false;
+	/*
+	 * The message is in the client's encoding. Where that is not the server's,
+	 * the server's own is still on the error stack: it is being reported.
+	 */
+	if (CurrentMemoryContext == ErrorContext && pg_get_client_encoding() != GetDatabaseEncoding())
+		copy_thrown(geterrcode());
+	else
+		set_outcome(sqlstate, message, strlen(message));
+	return &outcome;
+}
+
+void
+weir_outcome_redact(const weir_outcome *o)
+{
+	const char *quote = memchr(outcome.message, '"', outcome.kept);
+	size_t n = strlen(WEIR_REDACTED_QUOTE);
+
+	if (o != &outcome || !quote)
+		return;
+	outcome.length = 0;
+	outcome.kept = quote - outcome.message;
+	if (outcome.kept + n > WEIR_MESSAGE_LIMIT)
+		return;
+	memcpy(message_space + outcome.kept, WEIR_REDACTED_QUOTE, n);
+	outcome.kept += n;
+}
+
+void
+weir_put_outcome(weir_buffer *b, const weir_outcome *o)
+{
+	weir_put_string(b, FIELD_SQLSTATE, o->sqlstate);
+	if (o->length)
+		weir_put_cut_text(b, FIELD_ERROR_MESSAGE, o->message, o->kept, o->length, o->sha256);
+	else
+		weir_put_text(b, FIELD_ERROR_MESSAGE, o->message, o->kept, "", WEIR_MESSAGE_LIMIT);
+}

@@ -1,0 +1,48 @@
+/*
+ * outcome.h: the error a statement or a session ended with.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef WEIR_OUTCOME_H
+#define WEIR_OUTCOME_H
+
+#include "postgres.h"
+
+#include "encode.h"
+#include "sha256.h"
+
+/* An error, or none where sqlstate is empty. The message is cut to its limit. */
+typedef struct weir_outcome {
+	char sqlstate[6];
+	size_t kept;
+	uint64 length; /* of the whole message; 0 where all is kept */
+	uint8 sha256[WEIR_SHA256_SIZE];
+	const char *message; /* in memory of outcome.c, until the next error is read */
+} weir_outcome;
+
+/*
+ * weir_outcome_being_thrown reads the error that is being handled: within
+ * PG_CATCH, or while the server reports it. While one error unwinds many
+ * statements it is read once: weir_outcome_settled ends that.
+ */
+extern const weir_outcome *weir_outcome_being_thrown(void);
+
+/* weir_outcome_settled says that the error was handled, or never was one. */
+extern void weir_outcome_settled(void);
+
+/*
+ * weir_outcome_of_message reads an ErrorResponse on its way to the client.
+ * *fatal says whether the session ends with it.
+ */
+extern const weir_outcome *weir_outcome_of_message(const char *body, size_t length, bool *fatal);
+
+/* weir_outcome_redact takes what the message quotes out of it. */
+extern void weir_outcome_redact(const weir_outcome *outcome);
+
+/* weir_put_outcome writes fields 13 and 14 of an Activity. */
+extern void weir_put_outcome(weir_buffer *b, const weir_outcome *outcome);
+
+/* weir_outcome_init makes what reading an error needs, while there is none. */
+extern void weir_outcome_init(void);
+
+#endif

@@ -1,0 +1,598 @@
+/*
+ * statement.c: the statements that are open in this session; see statement.h.
+ *
+ * The outcome of a client's statement is certain only when the client gets its
+ * answer: in an implicit transaction a deferred constraint fails at commit,
+ * when the executor is long done. So the event of a top-level statement that
+ * seems to have succeeded is held, one per session, until the next statement,
+ * the commit, ReadyForQuery or an error says what became of it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "storage/ipc.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/timestamp.h"
+
+#include "objects.h"
+#include "params.h"
+#include "session.h"
+#include "statement.h"
+
+static weir_statement *newest;
+static uint64 last_serial;
+
+/* Closed statements kept for the next; more than a few deep is rare. */
+#define SPARE_MAX 8
+static weir_statement *spare;
+static int spares;
+
+/* The statement whose call is innermost, and how deep the calls are. */
+static weir_statement *running;
+static int depth;
+
+/*
+ * Numbering. `ids` counts inside the client statement that runs; between
+ * statements it is NULL and `last_ids` is that of the one before. `reserved`
+ * says that last_ids was begun by something that ran ahead of its client
+ * statement, a function called while planning, and is to be taken by it.
+ */
+static weir_ids *ids;
+static weir_ids last_ids;
+static bool reserved;
+
+/* The start the server noted for the client's message, where a statement took it already. */
+static TimestampTz taken_start;
+
+/*
+ * The last client statement: its string, where in it the next one begins, and
+ * whether the plan that sets its command tag was among those seen; rules make
+ * several plans of one statement.
+ */
+static const char *last_source;
+static int last_end;
+static bool last_tagged;
+
+/* True once CommandComplete went out for the statement that is held. */
+static bool answered;
+
+/* True when the error on its way has its event. */
+static bool told;
+
+static weir_statement *
+allocate(void)
+{
+	weir_statement *s = spare;
+
+	if (s) {
+		spare = s->older;
+		spares--;
+	} else if (!(s = malloc(sizeof *s)))
+		return NULL;
+	memset(s, 0, offsetof(weir_statement, details_space));
+	weir_buffer_init(&s->details, s->details_space, sizeof s->details_space);
+	return s;
+}
+
+static void
+release(weir_statement *s)
+{
+	weir_buffer_reset(&s->details);
+	if (spares >= SPARE_MAX) {
+		free(s);
+		return;
+	}
+	s->older = spare;
+	spare = s;
+	spares++;
+}
+
+/* next_client_statement begins a client statement, or takes the one that was begun ahead of it. */
+static void
+next_client_statement(void)
+{
+	if (!reserved) {
+		last_ids.statement++;
+		last_ids.substatements = 1;
+	}
+	reserved = false;
+}
+
+/* number_nested numbers a statement inside the client statement that runs, ended, or is to come. */
+static void
+number_nested(weir_statement *s)
+{
+	weir_ids *in = ids ? ids : &last_ids;
+
+	if (!ids && !reserved && !weir_event_held()) {
+		last_ids.statement++;
+		last_ids.substatements = 1;
+		reserved = true;
+	}
+	in->substatements++;
+	s->ids = *in;
+	s->substatement_id = in->substatements;
+}
+
+/*
+ * is_top tells a client's statement from what runs inside one. At depth 0 the
+ * server also runs triggers deferred to the commit, fastpath calls and login
+ * triggers; what the client sent has a portal. A worker has neither.
+ */
+static bool
+is_top(void)
+{
+	return depth == 0 && (ActivePortal != NULL || !weir_has_client());
+}
+
+/* continues says whether a plan belongs to the client statement before it. */
+static bool
+continues(const char *source, bool sets_tag)
+{
+	return source == last_source && !answered && !(sets_tag && last_tagged);
+}
+
+static void
+number(weir_statement *s, bool top, const char *source, int end, bool sets_tag)
+{
+	if (!top) {
+		number_nested(s);
+		return;
+	}
+	if (continues(source, sets_tag)) {
+		last_tagged |= sets_tag;
+		number_nested(s);
+		return;
+	}
+	weir_event_release(NULL);
+	told = false;
+	answered = false;
+	next_client_statement();
+	s->top = true;
+	s->ids = last_ids;
+	s->substatement_id = 1;
+	last_source = source;
+	last_end = end;
+	last_tagged = sets_tag;
+}
+
+/* start_time is the server's own for the first statement of a message: one clock read less. */
+static TimestampTz
+start_time(bool top)
+{
+	TimestampTz start = GetCurrentStatementStartTimestamp();
+
+	if (!top || start == taken_start || !weir_has_client())
+		return GetCurrentTimestamp();
+	taken_start = start;
+	return start;
+}
+
+static weir_statement *
+open_statement(bool top, const char *source, int location, int length, bool sets_tag)
+{
+	weir_statement *s = allocate();
+
+	weir_session_begin();
+	weir_session_refresh();
+	weir_outcome_settled();
+	if (!s)
+		return NULL;
+	number(s, top, source, length > 0 ? Max(location, 0) + length : 0, sets_tag);
+	s->started = start_time(top);
+	s->source = source;
+	s->text = weir_statement_text(source, location, length);
+	s->subtransaction = GetCurrentSubTransactionId();
+	s->serial = ++last_serial;
+	s->older = newest;
+	newest = s;
+	return s;
+}
+
+/* write_unopened stands in for a statement there was no memory for: what is known of it, at once. */
+static void
+write_unopened(weir_verb verb, const char *source, int location, int length)
+{
+	weir_event event = {.kind = WEIR_KIND_STATEMENT, .class = verb.class, .command = verb.command};
+
+	event.started = GetCurrentTimestamp();
+	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	event.has_text = true;
+	event.text = weir_statement_text(source, location, length);
+	event.secrecy = WEIR_UNPARSED;
+	weir_event_put(&event, event.started, NULL);
+}
+
+weir_statement *
+weir_statement_of_query(const QueryDesc *query)
+{
+	const PlannedStmt *plan = query->plannedstmt;
+	weir_verb verb = weir_verb_of_operation(query->operation);
+	weir_statement *s;
+
+	/* The leader tells of the query its workers help with. */
+	if (depth == 0 && IsParallelWorker())
+		return NULL;
+	s = weir_statement_find(query);
+	if (s)
+		weir_statement_close(s, NULL);
+	s = open_statement(is_top(), query->sourceText, plan->stmt_location, plan->stmt_len, plan->canSetTag);
+	if (!s) {
+		write_unopened(verb, query->sourceText, plan->stmt_location, plan->stmt_len);
+		return NULL;
+	}
+	s->query = query;
+	s->verb = verb;
+	s->has_rows = true;
+	weir_put_relations(s, plan->rtable, WEIR_PERMISSIONS(plan));
+	weir_put_params(&s->details, query->params, weir_details_limit() - s->details.length);
+	return s;
+}
+
+weir_statement *
+weir_statement_of_utility(const PlannedStmt *plan, const char *source, bool top, ParamListInfo params)
+{
+	weir_verb verb = weir_verb_of_utility(plan->utilityStmt);
+	weir_statement *s = open_statement(top && is_top(), source, plan->stmt_location, plan->stmt_len, true);
+
+	if (!s) {
+		write_unopened(verb, source, plan->stmt_location, plan->stmt_len);
+		return NULL;
+	}
+	s->verb = verb;
+	s->secrecy = weir_secrecy_of(plan->utilityStmt);
+	weir_put_params(&s->details, params, weir_details_limit());
+	return s;
+}
+
+weir_statement *
+weir_statement_find(const QueryDesc *query)
+{
+	weir_statement *s = newest;
+
+	while (s && s->query != query)
+		s = s->older;
+	return s;
+}
+
+static void
+unlink_statement(weir_statement *s)
+{
+	weir_statement **link = &newest;
+
+	while (*link != s)
+		link = &(*link)->older;
+	*link = s->older;
+}
+
+/* close_at is weir_statement_close for several that end together. */
+static void
+close_at(weir_statement *s, const weir_outcome *outcome, TimestampTz now)
+{
+	weir_event event = {.kind = WEIR_KIND_STATEMENT};
+
+	weir_put_objects_omitted(s);
+	event.started = s->started;
+	event.statement_id = s->ids.statement;
+	event.substatement_id = s->substatement_id;
+	event.class = s->verb.class;
+	event.command = s->verb.command;
+	event.details = &s->details;
+	event.has_text = true;
+	event.text = s->text;
+	event.secrecy = s->secrecy;
+	/* A change that failed affected nothing; rows that were read have been seen. */
+	event.has_rows = s->has_rows && (!outcome || s->verb.class == WEIR_CLASS_READ);
+	event.rows = s->rows;
+	if (s->top && !outcome && weir_has_client() && !proc_exit_inprogress) {
+		weir_event_hold(&event, now);
+		answered = false;
+	} else
+		weir_event_put(&event, now, outcome);
+	if (s->top && outcome)
+		told = true;
+	unlink_statement(s);
+	release(s);
+}
+
+void
+weir_statement_close(weir_statement *s, const weir_outcome *outcome)
+{
+	close_at(s, outcome, GetCurrentTimestamp());
+}
+
+void
+weir_call_enter(weir_call *call, weir_statement *s)
+{
+	call->statement = s;
+	call->running = running;
+	call->ids = ids;
+	call->mark = last_serial;
+	call->depth = depth++;
+	if (!s)
+		return;
+	s->frames++;
+	running = s;
+	if (!ids)
+		ids = &s->ids;
+}
+
+static void
+pop(const weir_call *call)
+{
+	weir_statement *s = call->statement;
+
+	if (s) {
+		s->frames--;
+		if (s->top && ids == &s->ids && s->ids.statement == last_ids.statement)
+			last_ids.substatements = s->ids.substatements;
+	}
+	running = call->running;
+	ids = call->ids;
+	depth = call->depth;
+}
+
+void
+weir_call_leave(const weir_call *call)
+{
+	weir_outcome_settled();
+	pop(call);
+}
+
+void
+weir_call_fail(const weir_call *call)
+{
+	const weir_outcome *outcome = weir_outcome_being_thrown();
+	TimestampTz now = GetCurrentTimestamp();
+	weir_statement *s = newest;
+
+	/* Statements are in the order of opening: what began within this call is on top. */
+	while (s && s->serial > call->mark) {
+		weir_statement *older = s->older;
+
+		if (s != call->statement)
+			close_at(s, outcome, now);
+		s = older;
+	}
+	pop(call);
+	if (call->statement)
+		close_at(call->statement, outcome, now);
+}
+
+int
+weir_call_depth(void)
+{
+	return depth;
+}
+
+void
+weir_statement_add_relations(List *range_table, List *permissions)
+{
+	/* The executor checks permissions too; its relations are listed already. */
+	if (running && !running->query)
+		weir_put_relations(running, range_table, permissions);
+}
+
+void
+weir_statement_add_function(Oid function)
+{
+	if (running)
+		weir_put_function(running, function);
+	else
+		weir_add_early_function(function);
+}
+
+/* put_with_early_functions writes an event that no statement was opened for, with the functions that ran in it. */
+static void
+put_with_early_functions(weir_event *event, const weir_outcome *outcome)
+{
+	weir_buffer objects;
+	uint8 space[1024];
+
+	weir_buffer_init(&objects, space, sizeof space);
+	if (weir_put_early_functions(&objects)) {
+		event->class = WEIR_CLASS_FUNCTION;
+		event->command = "EXECUTE";
+		event->details = &objects;
+	}
+	weir_event_put(event, GetCurrentTimestamp(), outcome);
+	weir_buffer_reset(&objects);
+}
+
+/* fastpath_called writes the event of a function that the client called by its number, without a statement. */
+static void
+fastpath_called(void)
+{
+	weir_event event = {.kind = WEIR_KIND_STATEMENT};
+
+	event.started = GetCurrentStatementStartTimestamp();
+	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	put_with_early_functions(&event, NULL);
+}
+
+void
+weir_statement_failed(const char *source, const weir_outcome *outcome)
+{
+	weir_event event = {.kind = WEIR_KIND_STATEMENT};
+	int location = 0;
+	weir_verb verb;
+
+	/* Of several statements in one string those before the one that failed have their events. */
+	if (source && source == last_source && answered)
+		location = last_end;
+	/* The semicolon is of the statement before. */
+	if (location > 0 && source[location] == ';')
+		location++;
+	event.has_text = source != NULL;
+	event.text = weir_statement_text(source, location, 0);
+	event.secrecy = WEIR_UNPARSED;
+	verb = weir_verb_of_text(event.text);
+	event.class = verb.class;
+	event.command = verb.command;
+	event.started = GetCurrentStatementStartTimestamp();
+	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_session_refresh();
+	put_with_early_functions(&event, outcome);
+}
+
+void
+weir_plan_prepare(const Query *query)
+{
+	weir_learn_relations(query->rtable);
+}
+
+void
+weir_plan_failed(const Query *query, const char *source)
+{
+	const weir_outcome *outcome = weir_outcome_being_thrown();
+	weir_statement *s;
+
+	weir_in_error = true;
+	s = open_statement(depth == 0 && weir_has_client(), source, query->stmt_location, query->stmt_len, query->canSetTag);
+	weir_in_error = false;
+	if (!s)
+		return;
+	s->verb = weir_verb_of_operation(query->commandType);
+	weir_put_known_relations(s, query);
+	weir_statement_close(s, outcome);
+}
+
+void
+weir_error_reported(const weir_outcome *outcome)
+{
+	weir_statement *s;
+
+	if (told) {
+		told = false;
+		return;
+	}
+	/*
+	 * The statement before may have failed after all, at its commit: before its
+	 * answer went out, or, in the extended protocol, at Sync, when no query
+	 * string is set.
+	 */
+	if (weir_event_held() && (!answered || debug_query_string == NULL)) {
+		weir_event_release(outcome);
+		return;
+	}
+	weir_event_release(NULL);
+	/* Between two calls, say at an interrupt, the statement is open and nobody is in it. */
+	for (s = newest; s && debug_query_string; s = s->older)
+		if (s->top && s->source && strcmp(s->source, debug_query_string) == 0) {
+			weir_statement_close(s, outcome);
+			told = false;
+			return;
+		}
+	weir_statement_failed(debug_query_string, outcome);
+}
+
+void
+weir_statement_answered(void)
+{
+	answered = true;
+}
+
+void
+weir_statements_ready(void)
+{
+	weir_event_release(NULL);
+	if (weir_early_functions())
+		fastpath_called();
+	told = false;
+	answered = false;
+	reserved = false;
+	last_source = NULL;
+}
+
+bool
+weir_statements_end(const weir_outcome *outcome)
+{
+	bool any = false;
+
+	if (weir_event_held() && outcome && !answered && !newest) {
+		weir_event_release(outcome);
+		any = true;
+	} else
+		weir_event_release(NULL);
+	while (newest) {
+		weir_statement *s = newest;
+		bool cut_short = s->frames > 0;
+
+		/* A session that ends inside a statement does so by a fatal error, reported to the client or not. */
+		if (cut_short && !outcome)
+			outcome = weir_outcome_being_thrown();
+		any |= cut_short;
+		close_at(s, cut_short ? outcome : NULL, GetCurrentTimestamp());
+	}
+	return any && outcome;
+}
+
+void
+weir_statement_next_id(uint64 *statement, uint64 *substatement)
+{
+	next_client_statement();
+	*statement = last_ids.statement;
+	*substatement = 1;
+}
+
+/* end_suspended closes what no call is in and a transaction takes along: cursors. They did what they did. */
+static void
+end_suspended(SubTransactionId subtransaction)
+{
+	weir_statement *s = newest;
+
+	while (s) {
+		weir_statement *older = s->older;
+
+		if (s->frames == 0 && (subtransaction == InvalidSubTransactionId || s->subtransaction == subtransaction))
+			close_at(s, NULL, GetCurrentTimestamp());
+		s = older;
+	}
+}
+
+static void
+on_transaction(XactEvent event, void *arg)
+{
+	switch (event) {
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			weir_event_release(NULL);
+			break;
+		case XACT_EVENT_ABORT:
+			end_suspended(InvalidSubTransactionId);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+on_subtransaction(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void *arg)
+{
+	weir_statement *s;
+
+	switch (event) {
+		case SUBXACT_EVENT_ABORT_SUB:
+			weir_outcome_settled();
+			end_suspended(own);
+			break;
+		case SUBXACT_EVENT_COMMIT_SUB:
+			for (s = newest; s; s = s->older)
+				if (s->subtransaction == own)
+					s->subtransaction = parent;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+weir_statements_init(void)
+{
+	RegisterXactCallback(on_transaction, NULL);
+	RegisterSubXactCallback(on_subtransaction, NULL);
+}

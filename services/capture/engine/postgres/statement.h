@@ -1,0 +1,125 @@
+/*
+ * statement.h: the statements that are open in this session.
+ *
+ * A statement is open from ExecutorStart or ProcessUtility until its end,
+ * whatever the end is, and then has exactly one event. It is no stack: a cursor
+ * stays open while others come and go.
+ *
+ * A frame is one call of the server into a statement: it knows which statements
+ * were opened within it, so that an error passing through closes just those.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef WEIR_STATEMENT_H
+#define WEIR_STATEMENT_H
+
+#include "postgres.h"
+
+#include "executor/execdesc.h"
+#include "nodes/plannodes.h"
+
+#include "classify.h"
+#include "event.h"
+
+/* Numbers a client statement and what runs inside it. */
+typedef struct weir_ids {
+	uint64 statement;
+	uint64 substatements; /* given out so far */
+} weir_ids;
+
+typedef struct weir_statement {
+	struct weir_statement *older;
+	uint64 serial; /* in the order of opening */
+	const QueryDesc *query; /* NULL for a utility */
+	const char *source;
+	int frames; /* calls that are in it now; 0: suspended, or between calls */
+	SubTransactionId subtransaction;
+	bool top;
+	weir_ids ids;
+	uint64 substatement_id;
+	TimestampTz started;
+	weir_verb verb;
+	weir_slice text;
+	weir_secrecy secrecy;
+	bool has_rows;
+	uint64 rows;
+	int objects;
+	int objects_omitted;
+	/* Functions listed already, so that a loop does not list one a hundred times. */
+	int functions;
+	Oid function[8];
+	weir_buffer details;
+	uint8 details_space[320];
+} weir_statement;
+
+typedef struct weir_call {
+	weir_statement *statement; /* NULL where the call is in none of ours */
+	weir_statement *running;
+	weir_ids *ids;
+	uint64 mark;
+	int depth;
+} weir_call;
+
+/*
+ * weir_statement_of_query opens a statement for a plan that begins to run, and
+ * gathers what cannot be read later. NULL where it does not count: the outermost
+ * level of a parallel worker, or no memory (then its event is written at once).
+ */
+extern weir_statement *weir_statement_of_query(const QueryDesc *query);
+
+/* weir_statement_of_utility opens one for a utility. */
+extern weir_statement *weir_statement_of_utility(const PlannedStmt *plan, const char *source, bool top, ParamListInfo params);
+
+/* weir_statement_find returns the open statement of a plan, or NULL. */
+extern weir_statement *weir_statement_find(const QueryDesc *query);
+
+/* weir_statement_close ends a statement: its event is written, or held until the outcome is certain. */
+extern void weir_statement_close(weir_statement *s, const weir_outcome *outcome);
+
+extern void weir_call_enter(weir_call *call, weir_statement *s);
+extern void weir_call_leave(const weir_call *call);
+
+/* weir_call_fail, in PG_CATCH, closes the call's statement and those opened within it. */
+extern void weir_call_fail(const weir_call *call);
+
+/* weir_call_depth is how many calls deep the session is. */
+extern int weir_call_depth(void);
+
+/* weir_statement_add_relations lists relations in the utility that runs now: COPY checks them by itself. */
+extern void weir_statement_add_relations(List *range_table, List *permissions);
+
+/* weir_statement_add_function lists a function in the statement that runs now. */
+extern void weir_statement_add_function(Oid function);
+
+/* weir_statement_failed writes the event of a statement that never was open: it failed before. */
+extern void weir_statement_failed(const char *source, const weir_outcome *outcome);
+
+/*
+ * weir_plan_failed writes the event of a query whose planning failed, in
+ * PG_CATCH; catalogs are not read.
+ */
+extern void weir_plan_failed(const Query *query, const char *source);
+
+/* weir_plan_prepare learns the names that weir_plan_failed would need. */
+extern void weir_plan_prepare(const Query *query);
+
+/*
+ * weir_error_reported is told of each error that goes to the client, and finds
+ * the statement it belongs to.
+ */
+extern void weir_error_reported(const weir_outcome *outcome);
+
+/* weir_statement_answered is told of CommandComplete, weir_statements_ready of ReadyForQuery. */
+extern void weir_statement_answered(void);
+extern void weir_statements_ready(void);
+
+/* weir_statements_end closes everything at the end of the session; true where the outcome was told of. */
+extern bool weir_statements_end(const weir_outcome *outcome);
+
+/* weir_statement_next_id numbers an event outside any statement: logins, disconnects. */
+extern void weir_statement_next_id(uint64 *statement, uint64 *substatement);
+
+/* weir_statements_init registers the transaction callbacks; once per server. */
+extern void weir_statements_init(void);
+
+#endif
