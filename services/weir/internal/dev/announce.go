@@ -1,0 +1,49 @@
+package dev
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/weir-das/weir/services/weir/internal/connect"
+	"github.com/weir-das/weir/services/weir/internal/terminal"
+)
+
+// announce says how to connect. It goes to standard error: standard output is
+// the activity's, for pipes.
+func (m *mesh) announce() {
+	style := terminal.StyleOf(m.streams.Err)
+	f := m.file
+	host := func(address string) string { return strings.TrimPrefix(address, "127.0.0.1") }
+	var b strings.Builder
+	line := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "  %s  %s\n", style.Paint(terminal.Dim, fmt.Sprintf("%-8s", label)), fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "\n%s  cluster %s, everything in %s\n\n", style.Paint(terminal.Bold, "weir dev is ready."), f.ClusterID, m.dir.path)
+	if f.PostgresDSN != "" {
+		line("psql", "psql '%s'", f.PostgresDSN)
+	} else {
+		line("ring", "%s", m.ring)
+	}
+	tail, stream := "weir tail", "weir stream status"
+	if m.dir.connect() != connect.DefaultFile() {
+		flag := " --connect " + m.dir.connect()
+		tail, stream = tail+flag, stream+flag
+	}
+	line("weir", "%s", tail)
+	line("", "%s", stream)
+	line("Kinesis", "%s", f.KinesisStream)
+	line("aws", "AWS_SHARED_CREDENTIALS_FILE=%s aws kinesis describe-stream-summary --stream-name %s --endpoint-url %s --region %s",
+		m.dir.credentials(), f.KinesisStream, f.AWSEndpoint, f.Region)
+	line("grpcurl", "grpcurl -cacert %s -cert %s -key %s -servername control.weir %s list", f.CAFile, f.ClientCertFile, f.ClientKeyFile, f.GRPC.Control)
+	line("gRPC", "127.0.0.1 with control%s capture%s crypto%s publisher%s notifier%s", host(f.GRPC.Control), host(f.GRPC.Capture),
+		host(f.GRPC.Crypto), host(f.GRPC.Publisher), host(f.GRPC.Notifier))
+	metrics := make([]string, len(m.metrics))
+	for i, address := range m.metrics {
+		metrics[i] = "http://" + address + "/metrics"
+	}
+	line("metrics", "%s (and %d more, up to %s)", metrics[0], len(metrics)-1, metrics[len(metrics)-1])
+	line("NATS", "%s", f.NATSURL)
+	line("log", "%s", m.dir.log())
+	b.WriteString("\n" + style.Paint(terminal.Dim, "Ctrl-C stops it.") + "\n\n")
+	fmt.Fprint(m.streams.Err, b.String())
+}

@@ -1,0 +1,201 @@
+// Package stream is `weir stream`: start, stop and look at a cluster's
+// activity stream.
+//
+// Before: a person or a script.
+// Next: services/control, over gRPC.
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	"github.com/weir-das/weir/services/weir/internal/cluster"
+	"github.com/weir-das/weir/services/weir/internal/connect"
+	"github.com/weir-das/weir/services/weir/internal/terminal"
+)
+
+// Command is `weir stream`.
+type Command struct {
+	Start  Start  `cmd:"" help:"Start a cluster's activity stream."`
+	Stop   Stop   `cmd:"" help:"Stop it. What was recorded before is still delivered."`
+	Status Status `cmd:"" help:"Show it, and every instance behind it."`
+}
+
+// target is what all three have: whose stream.
+type target struct {
+	Cluster       string `placeholder:"ID" help:"The cluster. The default is the connect file's."`
+	JSON          bool   `help:"Print the answer as JSON."`
+	connect.Flags `embed:""`
+}
+
+// dial connects to control and settles which cluster is meant.
+func (t *target) dial() (controlv1.ControlServiceClient, *grpc.ClientConn, error) {
+	file, err := t.Resolve()
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.Cluster == "" {
+		t.Cluster = file.ClusterID
+	}
+	conn, err := file.Control()
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.Cluster == "" {
+		return nil, nil, errors.Join(errors.New("no cluster named: use --cluster ID; `weir cluster list` shows them"), conn.Close())
+	}
+	return controlv1.NewControlServiceClient(conn), conn, nil
+}
+
+// Start is `weir stream start`.
+type Start struct {
+	KMSKey  string        `name:"kms-key" required:"" placeholder:"KEY" help:"A key's id, its ARN, an alias or the ARN of an alias."`
+	Mode    string        `enum:"async,sync" default:"async" help:"async: sessions do not wait. sync: sessions wait until their record is durable."`
+	Layout  string        `enum:"packed,aurora" default:"packed" help:"packed: as many events as a record holds. aurora: small records, for consumers that look at few events."`
+	Wait    bool          `help:"Return when the stream is started."`
+	Timeout time.Duration `default:"2m" help:"How long --wait waits."`
+	target  `embed:""`
+}
+
+// Help is shown by --help.
+func (Start) Help() string {
+	return `Makes the Kinesis stream, tries the KMS key, and tells the captures of the cluster's instances to record.
+
+Examples:
+  weir stream start --cluster orders --kms-key alias/orders --wait
+  weir stream start --kms-key 1234abcd-12ab-34cd-56ef-1234567890ab --layout aurora`
+}
+
+// Run starts the stream.
+func (c Start) Run(ctx context.Context, s terminal.Streams) error {
+	control, conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	in := &controlv1.StartStreamRequest{
+		ClusterId: c.Cluster, KmsKeyId: c.KMSKey,
+		Mode: controlv1.StreamMode_STREAM_MODE_ASYNC, RecordLayout: controlv1.RecordLayout_RECORD_LAYOUT_PACKED,
+	}
+	if c.Mode == "sync" {
+		in.Mode = controlv1.StreamMode_STREAM_MODE_SYNC
+	}
+	if c.Layout == "aurora" {
+		in.RecordLayout = controlv1.RecordLayout_RECORD_LAYOUT_AURORA
+	}
+	callCtx, cancel := context.WithTimeout(ctx, connect.Patience)
+	defer cancel()
+	out, err := control.StartStream(callCtx, in)
+	if err != nil {
+		return connect.Explain("starting the stream of "+c.Cluster, err)
+	}
+	st := out.GetStream()
+	if c.Wait {
+		if st, err = Await(ctx, control, c.Cluster, controlv1.StreamStatus_STREAM_STATUS_STARTED, c.Timeout); err != nil {
+			return err
+		}
+	}
+	return c.print(s, st)
+}
+
+// Stop is `weir stream stop`.
+type Stop struct {
+	DeleteKinesisStream bool          `help:"Delete the Kinesis stream too, with what nobody has read yet."`
+	Wait                bool          `help:"Return when the stream is stopped."`
+	Timeout             time.Duration `default:"2m" help:"How long --wait waits."`
+	target              `embed:""`
+}
+
+// Run stops the stream.
+func (c Stop) Run(ctx context.Context, s terminal.Streams) error {
+	control, conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	callCtx, cancel := context.WithTimeout(ctx, connect.Patience)
+	defer cancel()
+	out, err := control.StopStream(callCtx, &controlv1.StopStreamRequest{ClusterId: c.Cluster, DeleteKinesisStream: c.DeleteKinesisStream})
+	if err != nil {
+		return connect.Explain("stopping the stream of "+c.Cluster, err)
+	}
+	st := out.GetStream()
+	if c.Wait {
+		if st, err = Await(ctx, control, c.Cluster, controlv1.StreamStatus_STREAM_STATUS_STOPPED, c.Timeout); err != nil {
+			return err
+		}
+	}
+	return c.print(s, st)
+}
+
+func (t target) print(s terminal.Streams, st *controlv1.Stream) error {
+	if t.JSON {
+		return connect.PrintJSON(s.Out, st)
+	}
+	return cluster.PrintStream(s.Out, st)
+}
+
+// Status is `weir stream status`.
+type Status struct {
+	target `embed:""`
+}
+
+// Run shows the stream.
+func (c Status) Run(ctx context.Context, s terminal.Streams) error {
+	control, conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, connect.Patience)
+	defer cancel()
+	out, err := control.GetStream(ctx, &controlv1.GetStreamRequest{ClusterId: c.Cluster})
+	if err != nil {
+		return connect.Explain("asking for the stream of "+c.Cluster, err)
+	}
+	if c.JSON {
+		return connect.PrintJSON(s.Out, out)
+	}
+	if err := cluster.PrintStream(s.Out, out.GetStream()); err != nil {
+		return err
+	}
+	return cluster.PrintInstances(s.Out, out.GetInstances())
+}
+
+// Await asks for the stream until it is where it should be. The error of a
+// time-out holds what control says keeps it.
+func Await(ctx context.Context, control controlv1.ControlServiceClient, clusterID string, want controlv1.StreamStatus, limit time.Duration) (*controlv1.Stream, error) {
+	waitCtx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var last *controlv1.Stream
+	for {
+		out, err := control.GetStream(waitCtx, &controlv1.GetStreamRequest{ClusterId: clusterID})
+		switch {
+		case err == nil:
+			if last = out.GetStream(); last.GetStatus() == want {
+				return last, nil
+			}
+		case waitCtx.Err() == nil:
+			return nil, connect.Explain("asking for the stream of "+clusterID, err)
+		}
+		select {
+		case <-tick.C:
+		case <-waitCtx.Done():
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			problem := last.GetProblem()
+			if problem == "" {
+				problem = "control tells no problem; look at the instances with `weir stream status`"
+			}
+			return nil, fmt.Errorf("the stream of %s is still %s after %s: %s", clusterID, cluster.StatusName(last.GetStatus()), limit, problem)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package tail
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/aws/smithy-go"
+)
+
+// refusal says why a record does not open. Its cause is the same for every
+// record that does not open for the same reason; err says what is particular.
+type refusal struct {
+	cause string
+	err   error // may be nil
+}
+
+func (r *refusal) Error() string {
+	var api smithy.APIError
+	switch {
+	case r.err == nil:
+		return r.cause
+	case errors.As(r.err, &api): // without the request's id and the names of the SDK's layers
+		return fmt.Sprintf("%s (%s: %s)", r.cause, api.ErrorCode(), api.ErrorMessage())
+	default:
+		return fmt.Sprintf("%s (%v)", r.cause, r.err)
+	}
+}
+
+func (r *refusal) Unwrap() error { return r.err }
+
+// Refusals tells of records that do not open: each cause when it is first
+// seen, so that a wrong key is one message and not ten thousand. It may be
+// used by several goroutines.
+type Refusals struct {
+	mu   sync.Mutex // guards what follows
+	err  io.Writer
+	seen map[string]bool
+}
+
+// maxCauses bounds how many causes are told apart.
+const maxCauses = 20
+
+// NewRefusals tells them to w.
+func NewRefusals(w io.Writer) *Refusals { return &Refusals{err: w, seen: make(map[string]bool)} }
+
+// Refuse tells of one record.
+func (r *Refusals) Refuse(rec Record, err error) {
+	cause := err.Error()
+	var known *refusal
+	if errors.As(err, &known) {
+		cause = known.cause
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen[cause] || len(r.seen) > maxCauses {
+		return
+	}
+	r.seen[cause] = true
+	if len(r.seen) > maxCauses {
+		fmt.Fprintln(r.err, "weir: more records cannot be opened, for other causes; only counted from here on")
+		return
+	}
+	fmt.Fprintf(r.err, "weir: record %s of %s cannot be opened: %v (others like it are only counted)\n", rec.Sequence, rec.Shard, err)
+}
