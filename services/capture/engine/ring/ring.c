@@ -505,6 +505,7 @@ weir_ring_recover(weir_ring *ring)
 	uint64_t head = LOAD(h->head), tail = LOAD(h->tail), number = LOAD(h->number);
 	uint64_t gap_last = LOAD(h->gap_last), in_frames = 0, next;
 	weir_frame *frame;
+	bool uncounted;
 
 	/* Only someone else's write leaves head between frames; puts would then never succeed again. */
 	if (head % WEIR_RING_FRAME_ALIGN != 0) {
@@ -521,13 +522,14 @@ weir_ring_recover(weir_ring *ring)
 		if (LOAD(frame->kind) != WEIR_FRAME_PAD && LOAD(frame->number) > in_frames)
 			in_frames = LOAD(frame->number);
 	}
-	if (gap_last > number && gap_last > in_frames) /* died before it counted the loss */
-		STORE_RELEASE(h->lost, LOAD(h->lost) + 1);
+	uncounted = gap_last > number && gap_last > in_frames;
 	if (in_frames > number)
 		number = in_frames;
 	if (gap_last > number)
 		number = gap_last;
 	STORE_RELEASE(h->number, number);
+	if (uncounted) /* after the number, as in reserve: a second recover must not count it again */
+		STORE_RELEASE(h->lost, LOAD(h->lost) + 1);
 	if (gap_last == 0 || in_frames >= gap_last)
 		gap_clear(h); /* has its frame, or never came to be */
 	else if (LOAD(h->gap_sequence) & 1)

@@ -19,6 +19,9 @@ const (
 	waitGroups      = 64
 	maxSettings     = 4088
 
+	// maxNumber is the last that a JSON number holds exactly. At a million events a second it lasts 285 years.
+	maxNumber = 1<<53 - 1
+
 	// What the bytes of the file mean to the kernel's open file description locks.
 	engineLock  = 0
 	captureLock = 1

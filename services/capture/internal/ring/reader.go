@@ -166,7 +166,7 @@ func (r *Reader) possible(f frame) bool {
 	if f.number > r.top {
 		r.top = r.ring.h.number.Load()
 	}
-	if f.number > r.top {
+	if f.number > min(r.top, maxNumber) {
 		return false
 	}
 	switch f.kind {
@@ -212,8 +212,8 @@ func (r *Reader) look() (item Item, more bool, err error) {
 	open, readable := r.ring.openGap()
 	r.head = r.ring.head()
 	r.top = number
-	if number+1 < r.number { // by one it can lag: the gap is stored before the number
-		return Item{}, false, r.corrupt("its numbers went back from %d to %d", r.number, number)
+	if number+1 < r.number || number > maxNumber { // by one it can lag: the gap is stored before the number
+		return Item{}, false, r.corrupt("its number went from %d to %d", r.number, number)
 	}
 	if r.head != r.at {
 		return Item{}, true, nil
@@ -223,7 +223,7 @@ func (r *Reader) look() (item Item, more bool, err error) {
 	}
 	missing := r.number + 1
 	switch {
-	case open.last >= missing && open.first <= missing && open.last <= number+1:
+	case open.last >= missing && open.first <= missing && open.last <= r.ring.h.number.Load()+1:
 		return r.makeCut(cut{first: missing, last: open.last, fromUS: max(r.beginOf(open), 1), toUS: open.toUS}), false, nil
 	case number >= missing:
 		return r.makeCut(corruptCut(missing, number)), false, nil
@@ -238,8 +238,8 @@ func (r *Reader) jump() (Item, error) {
 	}
 	number := r.ring.h.number.Load() // before head: what comes between the two shows as a hole later
 	r.head = r.ring.head()
-	if number <= r.number {
-		return Item{}, r.corrupt("what lies at offset %d after number %d is no frame, and no number is missing", r.at, r.number)
+	if number <= r.number || number > maxNumber {
+		return Item{}, r.corrupt("what lies at offset %d after number %d is no frame, and the last number is %d", r.at, r.number, number)
 	}
 	return r.makeCut(corruptCut(r.number+1, number)), nil
 }
