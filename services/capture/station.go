@@ -188,7 +188,7 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 			},
 			Crypto: s.crypto,
 			Renderer: render.New(render.Config{
-				ServerVersion: status.ServerVersion, ServiceName: s.cfg.ServiceName, ServerHost: s.cfg.ServerHost,
+				ServerVersion: shortVersion(status), ServiceName: s.cfg.ServiceName, ServerHost: s.cfg.ServerHost,
 			}),
 			Streams:  s.cfg.SealStreams,
 			Drain:    s.cfg.Drain,

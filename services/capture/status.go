@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -121,5 +122,12 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 }
 
 func engineVersion(status ring.Status) string {
-	return fmt.Sprintf("%s %s", status.Engine, status.ServerVersion)
+	return fmt.Sprintf("%s %s", status.Engine, shortVersion(status))
+}
+
+// shortVersion is the server's version without what its packager adds:
+// 15.20 of 15.20 (Debian 15.20-0+deb12u1).
+func shortVersion(status ring.Status) string {
+	version, _, _ := strings.Cut(status.ServerVersion, " ")
+	return version
 }

@@ -106,13 +106,23 @@ func (l *Link) watch(ctx context.Context) {
 			return
 		}
 		if !down {
-			l.log.Warn("control is away; going on with what it said last", obs.KeyErr, fault.FromStatus(err))
+			l.complain(fault.FromStatus(err))
 			down = true
 		}
 		if wait.Wait(ctx) != nil {
 			return
 		}
 	}
+}
+
+// complain says why control is not heard, and what to do where waiting is not enough.
+func (l *Link) complain(err error) {
+	if fault.Is(err, fault.Invalid) {
+		l.log.Warn("control does not know this instance; register it with `weir cluster create` and `weir instance add`",
+			obs.KeyCluster, l.clusterID, obs.KeyInstance, l.instanceID, obs.KeyErr, err)
+		return
+	}
+	l.log.Warn("control is away; going on with what it said last", obs.KeyErr, err)
 }
 
 // watchOnce follows one stream of control's until it breaks.

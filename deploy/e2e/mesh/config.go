@@ -1,0 +1,79 @@
+package mesh
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/weir-das/weir/pkg/certs"
+)
+
+// writeConfigs writes a configuration file for every program.
+func (m *Mesh) writeConfigs() {
+	m.write("nats.conf", fmt.Sprintf(`
+listen: %q
+max_payload: 2MB
+jetstream { store_dir: %q, sync_interval: always, max_file_store: 2GB }
+tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }
+`, m.Addr(NATS), m.Path("jetstream"), certs.TLS(m.Path("certs"), "nats").CertFile,
+		certs.TLS(m.Path("certs"), "nats").KeyFile, certs.TLS(m.Path("certs"), "nats").CAFile))
+
+	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms"))
+	m.writeService(Publisher, "weir.publisher.v1.PublisherService: [control.weir, client.weir]", m.journal(Publisher)+m.aws("kinesis"))
+	m.writeService(Notifier, "weir.notifier.v1.NotifierService: [control.weir, capture.weir, client.weir]", m.journal(Notifier))
+	m.writeService(Control, "weir.control.v1.ControlService: [client.weir, capture.weir]", m.journal(Control)+
+		fmt.Sprintf("publisher: %s\ncrypto: %s\nnotifier: %s\n", m.Addr(Publisher), m.Addr(Crypto), m.Addr(Notifier)))
+	m.writeService(Capture, "weir.capture.v1.CaptureService: [client.weir, control.weir]",
+		fmt.Sprintf("ring_file: %s\ncluster_id: test\ninstance_id: test-1\ncontrol: %s\ncrypto: %s\nnotifier: %s\n",
+			m.ring, m.Addr(Control), m.Addr(Crypto), m.Addr(Notifier)))
+}
+
+func (m *Mesh) writeService(name, allow, rest string) {
+	tls := certs.TLS(m.Path("certs"), name)
+	m.write(name+".yaml", fmt.Sprintf("rpc:\n  listen: %s\n  allow:\n    %s\ntls:\n  cert_file: %s\n  key_file: %s\n  ca_file: %s\n%s",
+		m.Addr(name), allow, tls.CertFile, tls.KeyFile, tls.CAFile, rest))
+}
+
+func (m *Mesh) journal(name string) string {
+	tls := certs.TLS(m.Path("certs"), name)
+	return fmt.Sprintf("journal:\n  max_bytes: 1073741824\n  url: tls://%s\n  tls:\n    cert_file: %s\n    key_file: %s\n    ca_file: %s\n",
+		m.Addr(NATS), tls.CertFile, tls.KeyFile, tls.CAFile)
+}
+
+func (m *Mesh) aws(service string) string {
+	return fmt.Sprintf("%s_endpoint: %s\nregion: us-east-1\n", service, m.AWSEndpoint())
+}
+
+func (m *Mesh) write(name, text string) {
+	if err := os.WriteFile(m.Path(name), []byte(text), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// Kinesis is a client of the local Kinesis.
+func (m *Mesh) Kinesis() *kinesis.Client {
+	return kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: aws.String(m.AWSEndpoint()), Credentials: credential()})
+}
+
+// KMS is a client of the local KMS.
+func (m *Mesh) KMS() *kms.Client {
+	return kms.New(kms.Options{Region: "us-east-1", BaseEndpoint: aws.String(m.AWSEndpoint()), Credentials: credential()})
+}
+
+func credential() aws.CredentialsProvider {
+	return credentials.NewStaticCredentialsProvider("weir", "weir-secret", "")
+}
+
+func (m *Mesh) createKey(ctx context.Context) string {
+	m.t.Helper()
+	out, err := m.KMS().CreateKey(ctx, &kms.CreateKeyInput{})
+	if err != nil {
+		m.t.Fatalf("creating the KMS key: %v", err)
+	}
+	return aws.ToString(out.KeyMetadata.KeyId)
+}

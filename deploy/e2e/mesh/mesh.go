@@ -1,0 +1,202 @@
+// Package mesh runs the whole of Weir as it is deployed, a process for every
+// service, on one machine and for one test: the real binaries, a real NATS
+// server, a real PostgreSQL with the module, mTLS between all of them. Each
+// process can be killed, stopped for a while and started again.
+//
+// It uses what `make build` left in bin/. A binary that is missing fails the test.
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/weir-das/weir/pkg/certs"
+	"github.com/weir-das/weir/pkg/postgres"
+)
+
+// The services, as the tests name them.
+const (
+	NATS      = "nats"
+	LocalAWS  = "localaws"
+	Crypto    = "crypto"
+	Publisher = "publisher"
+	Notifier  = "notifier"
+	Control   = "control"
+	Capture   = "capture"
+)
+
+// startOrder is the order in which the mesh comes up; nothing depends on it,
+// but a test is faster when nobody has to back off.
+var startOrder = []string{NATS, LocalAWS, Notifier, Crypto, Publisher, Control, Capture}
+
+// Options say what a test needs otherwise than usual.
+type Options struct {
+	RingSize  int64             // bytes; the module's default where 0
+	Settings  map[string]string // of PostgreSQL
+	HBA       string            // pg_hba.conf; trust where empty
+	NoStream  bool              // leave the stream stopped
+	NoCapture bool              // do not start capture
+}
+
+// Mesh is a running mesh.
+type Mesh struct {
+	t    testing.TB
+	dir  string
+	bin  string
+	ring string
+	port map[string]int
+
+	Postgres *postgres.Server
+	// Connect is the file by which the weir command finds the mesh.
+	Connect string
+	// What the stream is called.
+	ClusterResourceID, KinesisStream, KMSKeyID string
+
+	processes map[string]*process
+}
+
+// Start brings a mesh up with its stream started, and takes it down when the
+// test ends.
+func Start(t testing.TB, o Options) *Mesh {
+	t.Helper()
+	m := &Mesh{t: t, bin: binaries(t), port: map[string]int{}, processes: map[string]*process{}}
+	m.dir = scratch(t)
+	m.ring = filepath.Join("/dev/shm", filepath.Base(m.dir)+".ring")
+	t.Cleanup(func() { os.Remove(m.ring) })
+
+	if err := certs.Ensure(m.Path("certs")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range startOrder {
+		m.port[name] = freePort(t)
+	}
+	m.writeConfigs()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	pg, err := postgres.Start(ctx, postgres.Options{
+		Dir:      m.Path("postgres"),
+		Module:   filepath.Join(m.bin, "weir.so"),
+		RingFile: m.ring,
+		RingSize: o.RingSize,
+		Settings: o.Settings,
+		HBA:      o.HBA,
+	})
+	if err != nil {
+		t.Fatalf("starting PostgreSQL: %v", err)
+	}
+	m.Postgres = pg
+	t.Cleanup(func() { pg.Stop(postgres.Immediate) })
+
+	t.Cleanup(m.stopAll)
+	for _, name := range startOrder {
+		if name == Capture && o.NoCapture {
+			continue
+		}
+		m.StartProcess(name)
+	}
+	m.register(ctx, o)
+	return m
+}
+
+// Path names a file of the mesh's own directory.
+func (m *Mesh) Path(elem ...string) string {
+	return filepath.Join(append([]string{m.dir}, elem...)...)
+}
+
+// Ring is the path of the ring.
+func (m *Mesh) Ring() string { return m.ring }
+
+// Addr is where a service listens.
+func (m *Mesh) Addr(name string) string { return fmt.Sprintf("127.0.0.1:%d", m.port[name]) }
+
+// AWSEndpoint is the URL of the local Kinesis and KMS.
+func (m *Mesh) AWSEndpoint() string { return "http://" + m.Addr(LocalAWS) }
+
+// Weir runs the weir command against the mesh and returns what it printed.
+func (m *Mesh) Weir(ctx context.Context, args ...string) (string, error) {
+	return m.run(ctx, "weir", args...)
+}
+
+// MustWeir is Weir that fails the test on an error.
+func (m *Mesh) MustWeir(args ...string) string {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := m.Weir(ctx, args...)
+	if err != nil {
+		m.t.Fatalf("weir %v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+// Eventually polls until f returns nil, and fails the test with f's last error.
+func (m *Mesh) Eventually(limit time.Duration, f func() error) {
+	m.t.Helper()
+	Eventually(m.t, limit, f)
+}
+
+// Eventually polls until f returns nil, and fails the test with f's last error.
+func Eventually(t testing.TB, limit time.Duration, f func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("after %v: %v", limit, err)
+}
+
+// binaries finds what make build left.
+func binaries(t testing.TB) string {
+	dir := os.Getenv("WEIR_BIN")
+	if dir == "" {
+		dir = "../../../bin"
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"weir", "capture", "crypto", "publisher", "notifier", "control", "nats-server", "weir.so"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%s is not in %s: run `make build` first, or name the directory in WEIR_BIN", name, dir)
+		}
+	}
+	return dir
+}
+
+// scratch is a directory that an unprivileged PostgreSQL can reach, which
+// t.TempDir is not for root.
+func scratch(t testing.TB) string {
+	dir, err := os.MkdirTemp("", "weir-mesh-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("WEIR_KEEP") != "" {
+			t.Logf("kept %s", dir)
+			return
+		}
+		os.RemoveAll(dir)
+	})
+	return dir
+}
+
+func freePort(t testing.TB) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
