@@ -1,0 +1,116 @@
+# The only entry point. `make help` lists what there is.
+
+GO      ?= go
+PG_CONFIG ?= pg_config
+MODULE  := services/capture/engine/postgres
+MAINS   := capture crypto publisher notifier control weir
+GOFILES  = $(shell git ls-files '*.go' ':!proto/gen')
+MODULES  = $(shell $(GO) list -m -f '{{.Dir}}')
+FUZZTIME ?= 1m
+
+# The program, and one binary per service, land beside the engine module, where `weir dev` looks for it.
+export PATH := $(CURDIR)/.bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build module run demo test check race fuzz faults e2e bench tools gen tidy fmt lint ship-check images up down clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what building, testing and the demo need, where it is missing.
+	@deploy/setup.sh
+
+build: module ## Build bin/weir, a binary per service, and bin/weir.so, the engine module.
+	$(GO) build -o bin/ $(foreach m,$(MAINS),./services/$(m)/cmd/$(m))
+
+# Without PostgreSQL's headers the Go half is still built: everything but `weir dev`'s own server works.
+module:
+	@mkdir -p bin
+	@if [ -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" ] && command -v cc >/dev/null; then \
+		$(MAKE) --no-print-directory -s -C $(MODULE) PG_CONFIG=$(PG_CONFIG) && cp -p $(MODULE)/weir.so bin/weir.so.new && mv bin/weir.so.new bin/weir.so; \
+	else echo "bin/weir.so is not built: there is no C compiler, or no PostgreSQL server headers; run: make setup"; fi
+
+run: build ## Run the whole mesh here, with a private PostgreSQL, until Ctrl-C.
+	bin/weir dev
+
+demo: ## From nothing to proof: a workload, and every event of it found in the stream.
+	@deploy/demo.sh
+
+test: build ## Run all tests.
+	$(GO) test -timeout 11m work
+
+race: build ## Run all tests with the race detector.
+	$(GO) test -race -timeout 30m work
+
+faults: build ## Kill and halt every part under load, and count what is in the stream.
+	$(GO) test -count=1 -timeout 30m ./deploy/e2e/faults/...
+
+fuzz: ## Run every fuzz target for FUZZTIME (1m).
+	@set -e; for m in $(MODULES); do for p in $$(cd $$m && grep -lr --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
+		for f in $$(cd $$m && $(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do echo "$$m $$p $$f"; \
+			(cd $$m && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p); done; done; done
+
+e2e: images ## Test the mesh of docker compose.
+	$(GO) test -count=1 -tags e2e -timeout 30m ./deploy/e2e/compose/...
+
+bench: build ## Measure; prints the tables of docs/benchmarks.md.
+	deploy/bench/run.sh
+
+check: check-tidy check-gen lint ship-check ## Everything but the tests that a change must pass.
+
+lint: .bin/staticcheck
+	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
+	$(GO) vet work
+	.bin/staticcheck work
+
+fmt: ## Format the Go code.
+	gofmt -w $(GOFILES)
+
+tidy: ## Bring go.work and every go.mod and go.sum in order.
+	$(GO) work sync
+	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m mod tidy; done
+
+.PHONY: check-tidy check-gen
+check-tidy:
+	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m mod tidy -diff || { echo "$$m is not tidy: run make tidy"; exit 1; }; done
+
+# What is tested is built with go.work, what is shipped without it.
+ship-check: ## Build and vet every module alone, as the images do.
+	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m build -o /dev/null ./...; GOWORK=off $(GO) -C $$m vet ./...; done
+
+# The schemas and what was generated from them, so that nobody needs buf to see that they belong together.
+GENSUM = (ls buf.yaml buf.gen.yaml && find proto/weir proto/gen -type f) | LC_ALL=C sort | xargs sha256sum
+
+gen: .bin/buf .bin/protoc-gen-go .bin/protoc-gen-go-grpc ## Generate proto/gen from the schemas.
+	.bin/buf lint
+	.bin/buf generate
+	@$(GENSUM) > proto/gen.sha256
+
+check-gen:
+	@$(GENSUM) | diff - proto/gen.sha256 >/dev/null || { echo "proto/gen does not belong to the schemas: run make gen"; exit 1; }
+
+TOOL_buf                := github.com/bufbuild/buf/cmd/buf
+TOOL_protoc-gen-go      := google.golang.org/protobuf/cmd/protoc-gen-go
+TOOL_protoc-gen-go-grpc := google.golang.org/grpc/cmd/protoc-gen-go-grpc
+TOOL_staticcheck        := honnef.co/go/tools/cmd/staticcheck
+TOOL_grpcurl            := github.com/fullstorydev/grpcurl/cmd/grpcurl
+
+.bin/%: deploy/tools/go.mod
+	GOWORK=off GOBIN=$(CURDIR)/.bin $(GO) -C deploy/tools install $(TOOL_$*)
+	@touch $@
+
+tools: ## Build all pinned tools into .bin (buf takes minutes).
+	GOWORK=off GOBIN=$(CURDIR)/.bin $(GO) -C deploy/tools install tool
+
+images: ## Build the images of docker compose.
+	docker compose build
+
+up: ## Start the mesh with docker compose.
+	docker compose up --detach
+
+down: ## Stop it, and delete its volumes.
+	docker compose down --volumes
+
+clean: ## Delete what was built.
+	rm -rf bin build
+	@if [ -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" ]; then $(MAKE) --no-print-directory -s -C $(MODULE) PG_CONFIG=$(PG_CONFIG) clean; fi
