@@ -24,6 +24,12 @@ const (
 
 	// maxBody holds the largest PutRecords, 10 MiB of data and keys, in base64 with room for 500 records' field names.
 	maxBody = 15 << 20
+
+	// maxCalls is how many requests are held in memory at once; more wait. With maxBody it bounds what clients can take.
+	maxCalls = 64
+
+	// maxKept is the largest buffer that is used again.
+	maxKept = 4 << 20
 )
 
 // A service is Kinesis or KMS: a set of operations.
@@ -34,6 +40,12 @@ type service interface {
 
 // ServeHTTP answers one call of either service.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-r.Context().Done():
+		return
+	}
 	setIDs(w.Header())
 	buf := buffers.Get().(*buffer)
 	defer buf.put()
@@ -69,7 +81,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	buf.out = out.Bytes()
 }
 
-// asError is what the client is told. Only a KMS state file that cannot be written comes here unmarked.
+// asError is what the client is told.
 func asError(err error) *wire.Error {
 	var e *wire.Error
 	if errors.As(err, &e) {
@@ -170,4 +182,9 @@ func (b *buffer) read(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-func (b *buffer) put() { buffers.Put(b) }
+// put gives the buffer back unless it has grown beyond what is usual.
+func (b *buffer) put() {
+	if b.in.Cap() <= maxKept && cap(b.out) <= maxKept {
+		buffers.Put(b)
+	}
+}

@@ -50,6 +50,7 @@ type Server struct {
 	verifier sigv4.Verifier
 	kinesis  *kinesis.Service
 	kms      *kms.Service
+	slots    chan struct{} // one for each request in memory
 }
 
 // New makes a server with no streams and the keys of Options.KMSStateFile.
@@ -76,6 +77,7 @@ func New(opt Options) (*Server, error) {
 	s := &Server{
 		verifier: sigv4.Verifier{Secrets: opt.Credentials, Region: opt.Region},
 		kms:      keys,
+		slots:    make(chan struct{}, maxCalls),
 	}
 	s.kinesis = kinesis.New(kinesis.Options{Region: opt.Region, AccountID: opt.AccountID, MaxBytes: opt.MaxBytes,
 		StateDelay: opt.StateDelay, ShardLimit: opt.ShardLimit, Throttle: opt.Throttle, CheckKey: s.checkKey})

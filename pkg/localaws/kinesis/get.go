@@ -178,15 +178,16 @@ func (s *shard) behind(next uint64, got []record, now time.Time) time.Duration {
 		return 0
 	}
 	if n := len(got); n > 0 {
-		return max(0, now.Sub(got[n-1].arrived))
+		return max(0, now.Sub(time.UnixMilli(got[n-1].arrived)))
 	}
-	return max(0, now.Sub(s.records[next-s.base].arrived))
+	return max(0, now.Sub(time.UnixMilli(s.records[next-s.base].arrived)))
 }
 
 func writeRecord(out *wire.Writer, sh *shard, index uint64, r *record) {
 	out.Map()
-	out.Key("SequenceNumber").Str(sh.sequence(index, r.arrived).String())
-	out.Key("ApproximateArrivalTimestamp").Time(r.arrived)
+	arrived := time.UnixMilli(r.arrived)
+	out.Key("SequenceNumber").Str(sh.sequence(index, arrived).String())
+	out.Key("ApproximateArrivalTimestamp").Time(arrived)
 	out.Key("Data").Blob(r.data)
 	out.Key("PartitionKey").Str(r.key)
 	if r.encrypted {

@@ -13,12 +13,14 @@
 package kinesis
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weir-das/weir/pkg/localaws/inject"
 	"github.com/weir-das/weir/pkg/localaws/internal/operation"
+	"github.com/weir-das/weir/pkg/localaws/internal/wire"
 )
 
 // Options say how the service behaves. Zero values are AWS's behaviour, with no delay in changes of state.
@@ -38,9 +40,8 @@ type Options struct {
 
 // Service is the endpoint. It may be used concurrently.
 type Service struct {
-	operation.Set // of this service
-
 	opt       Options
+	set       operation.Set
 	iterators iterators
 
 	used  atomic.Int64 // bytes of all records
@@ -54,7 +55,7 @@ type Service struct {
 // New makes a service without streams.
 func New(opt Options) *Service {
 	s := &Service{opt: opt, iterators: newIterators(), streams: map[string]*stream{}}
-	s.Operations = s.operations()
+	s.set.Operations = s.operations()
 	return s
 }
 
@@ -64,11 +65,22 @@ func (s *Service) FailPut(f inject.Fault) (remove func()) {
 	if len(f.Operations) == 0 {
 		f.Operations = []string{"PutRecords", "PutRecord"}
 	}
-	return s.Faults.Add(f)
+	return s.set.Faults.Add(f)
 }
 
 // Fail injects a fault into all operations, or those it names.
-func (s *Service) Fail(f inject.Fault) (remove func()) { return s.Faults.Add(f) }
+func (s *Service) Fail(f inject.Fault) (remove func()) { return s.set.Faults.Add(f) }
+
+// ClearFaults removes all injected faults.
+func (s *Service) ClearFaults() { s.set.Faults.Clear() }
+
+// Knows says whether op is an operation.
+func (s *Service) Knows(op string) bool { return s.set.Knows(op) }
+
+// Call carries out an operation it knows and writes its answer; or returns the error the client gets.
+func (s *Service) Call(ctx context.Context, op string, body wire.Value, cbor bool, out *wire.Writer) error {
+	return s.set.Call(ctx, op, body, cbor, out)
+}
 
 // Bytes is what the records of all streams take.
 func (s *Service) Bytes() int64 { return s.used.Load() }

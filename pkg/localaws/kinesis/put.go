@@ -47,14 +47,15 @@ func (s *Service) store(st *stream, p placed, now time.Time) (*shard, sequence, 
 		return nil, sequence{}, wire.Errorf(throttled, "Rate exceeded for shard %s in stream %s under account %s.",
 			shardName(sh.id), st.name, s.opt.AccountID)
 	}
-	r := record{key: p.key, data: p.data, arrived: sh.clock(now), encrypted: st.keyID != ""}
-	if size := r.size(); s.used.Add(size) > s.opt.MaxBytes {
+	arrived := sh.clock(now)
+	r := record{key: p.key, data: p.data, arrived: arrived.UnixMilli(), encrypted: st.keyID != ""}
+	size := r.size()
+	if s.used.Add(size) > s.opt.MaxBytes {
 		s.used.Add(-size)
 		return nil, sequence{}, wire.Errorf(throttled, "The local endpoint's memory of %d bytes is full of records still retained.", s.opt.MaxBytes)
-	} else {
-		st.bytes += size
 	}
-	seq := sh.sequence(sh.next(), r.arrived)
+	st.bytes += size
+	seq := sh.sequence(sh.next(), arrived)
 	sh.records = append(sh.records, r)
 	return sh, seq, nil
 }

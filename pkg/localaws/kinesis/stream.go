@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// recordOverhead is what a record costs beside its data and key: counted, so that empty records are bounded too.
-const recordOverhead = 96
+// recordOverhead is what a record costs beside its data and key, room for growth included: counted, so that empty records
+// are bounded too.
+const recordOverhead = 128
 
 type record struct {
 	key       string
 	data      []byte // a slice of its request's slab
-	arrived   time.Time
+	arrived   int64  // unix milliseconds, AWS's precision
 	encrypted bool
 }
 
@@ -51,18 +52,16 @@ func (s *shard) sequence(index uint64, arrived time.Time) sequence {
 
 // clock is when a record that arrives now is said to have arrived: time never goes back within a shard.
 func (s *shard) clock(now time.Time) time.Time {
-	if n := len(s.records); n > 0 && s.records[n-1].arrived.After(now) {
-		return s.records[n-1].arrived
+	ms := max(now.UnixMilli(), s.created.UnixMilli())
+	if n := len(s.records); n > 0 {
+		ms = max(ms, s.records[n-1].arrived)
 	}
-	if now.Before(s.created) {
-		return s.created
-	}
-	return now
+	return time.UnixMilli(ms)
 }
 
 // expire drops what arrived before cutoff and returns the bytes freed.
 func (s *shard) expire(cutoff time.Time) int64 {
-	n := sort.Search(len(s.records), func(i int) bool { return !s.records[i].arrived.Before(cutoff) })
+	n := s.at(cutoff) - s.base
 	if n == 0 {
 		return 0
 	}
@@ -72,13 +71,13 @@ func (s *shard) expire(cutoff time.Time) int64 {
 	}
 	clear(s.records[:n]) // lets the data go although the array stays until the next growth
 	s.records = s.records[n:]
-	s.base += uint64(n)
+	s.base += n
 	return freed
 }
 
 // at is the index of the first record that arrived at t or later.
 func (s *shard) at(t time.Time) uint64 {
-	n := sort.Search(len(s.records), func(i int) bool { return !s.records[i].arrived.Before(t) })
+	n := sort.Search(len(s.records), func(i int) bool { return s.records[i].arrived >= t.UnixMilli() })
 	return s.base + uint64(n)
 }
 
@@ -186,8 +185,7 @@ func (st *stream) find(h hashKey) *shard {
 	return st.routes[n-1]
 }
 
-// expire drops what is older than the retention and returns the bytes freed. Closed shards stay listed until all of
-// their records could have expired.
+// expire drops what is older than the retention and returns the bytes freed.
 func (st *stream) expire(now time.Time) int64 {
 	var freed int64
 	for _, s := range st.shards {

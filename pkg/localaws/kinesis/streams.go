@@ -1,6 +1,7 @@
 package kinesis
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,8 @@ import (
 const (
 	minRetention     = 24 * time.Hour
 	defaultMaxRecord = 1 << 20
-	onDemandShards   = 4 // what AWS gives a new ON_DEMAND stream
+	onDemandShards   = 4  // what AWS gives a new ON_DEMAND stream
+	onDemandStreams  = 50 // how many an account may have
 	describeShards   = 100
 )
 
@@ -120,8 +122,12 @@ func (s *Service) createStream(c operation.Call, _ *wire.Writer) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.streams[name]; old != nil && !old.isOver(c.Now) {
+	maps.DeleteFunc(s.streams, func(_ string, st *stream) bool { return st.isOver(c.Now) })
+	if s.streams[name] != nil {
 		return wire.Errorf("ResourceInUseException", "Stream %s under account %s already exists.", name, s.opt.AccountID)
+	}
+	if mode == modeOnDemand && s.onDemand() >= onDemandStreams {
+		return wire.Errorf("LimitExceededException", "The account %s has %d streams in ON_DEMAND mode already, its limit.", s.opt.AccountID, onDemandStreams)
 	}
 	if mode == modeProvisioned {
 		if err := s.room(count); err != nil {
@@ -176,6 +182,19 @@ func (s *Service) openShards() int64 {
 	return n
 }
 
+// onDemand is how many streams are in ON_DEMAND mode. s.mu is held.
+func (s *Service) onDemand() int64 {
+	n := int64(0)
+	for _, st := range s.streams {
+		st.mu.Lock()
+		if st.mode == modeOnDemand && !st.gone {
+			n++
+		}
+		st.mu.Unlock()
+	}
+	return n
+}
+
 // room says whether the account may have more shards. s.mu is held.
 func (s *Service) room(more int64) error {
 	open, limit := s.openShards(), int64(s.opt.ShardLimit)
@@ -188,12 +207,14 @@ func (s *Service) room(more int64) error {
 		"and how to request higher limits.", s.opt.AccountID, s.opt.Region, open, limit, more)
 }
 
-// deleteStream frees the records at once; the stream is seen as DELETING until its delay is over.
+// deleteStream frees the records at once; the stream is seen as DELETING until its delay is over, and forgotten when the
+// next one is created.
 func (s *Service) deleteStream(c operation.Call, _ *wire.Writer) error {
 	st, err := s.locked(c)
 	if err != nil {
 		return err
 	}
+	defer st.mu.Unlock()
 	if !st.gone {
 		st.state(c.Now)
 		st.gone = true
@@ -204,21 +225,7 @@ func (s *Service) deleteStream(c operation.Call, _ *wire.Writer) error {
 			sh.base, sh.records = sh.next(), nil
 		}
 	}
-	over := st.over(c.Now)
-	st.mu.Unlock()
-	if over {
-		s.forget(st)
-	}
 	return nil
-}
-
-// forget removes a deleted stream from the table, if it is still the one there.
-func (s *Service) forget(st *stream) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.streams[st.name] == st {
-		delete(s.streams, st.name)
-	}
 }
 
 func (s *Service) describeStream(c operation.Call, out *wire.Writer) error {
@@ -315,19 +322,12 @@ func (s *Service) listStreams(c operation.Call, out *wire.Writer) error {
 
 func (s *Service) describeLimits(_ operation.Call, out *wire.Writer) error {
 	s.mu.RLock()
-	open, onDemand := s.openShards(), int64(0)
-	for _, st := range s.streams {
-		st.mu.Lock()
-		if st.mode == modeOnDemand && !st.gone {
-			onDemand++
-		}
-		st.mu.Unlock()
-	}
+	open, onDemand := s.openShards(), s.onDemand()
 	s.mu.RUnlock()
 	out.Map().Key("ShardLimit").Int(int64(s.opt.ShardLimit))
 	out.Key("OpenShardCount").Int(open)
 	out.Key("OnDemandStreamCount").Int(onDemand)
-	out.Key("OnDemandStreamCountLimit").Int(50)
+	out.Key("OnDemandStreamCountLimit").Int(onDemandStreams)
 	out.EndMap()
 	return nil
 }

@@ -84,6 +84,9 @@ func (s *Service) pointAlias(c operation.Call, name string, created time.Time) e
 		return err
 	}
 	old := s.aliases[name]
+	if old == nil && len(s.aliases) >= maxKeys {
+		return wire.Errorf("LimitExceededException", "This local endpoint keeps %d aliases.", maxKeys)
+	}
 	s.aliases[name] = &alias{Name: name, Target: k.ID, Created: created, Updated: c.Now.UTC()}
 	if err := s.save(); err != nil {
 		if s.aliases[name] = old; old == nil {

@@ -13,6 +13,9 @@ import (
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
 )
 
+// maxKeys bounds the service's memory and its state file; AWS's own limit is 100,000.
+const maxKeys = 10000
+
 // A key's exported fields are what the state file holds.
 type key struct {
 	ID          string
@@ -83,7 +86,7 @@ func (s *Service) resource(ref string) (string, error) {
 		return "", wire.Errorf("NotFoundException", "Invalid arn %s", ref)
 	}
 	if parts[4] != s.opt.AccountID {
-		return "", wire.Errorf("AccessDeniedException", "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.")
+		return "", wire.Errorf("AccessDeniedException", "You are not authorized to perform this operation on resource %s: it does not exist in this account, or its policy does not allow you access.", ref)
 	}
 	if parts[3] != s.opt.Region {
 		return "", wire.Errorf("NotFoundException", "Invalid arn %s", parts[3])
@@ -155,6 +158,9 @@ func (s *Service) createKey(c operation.Call, out *wire.Writer) error {
 	rand.Read(k.Material)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.keys) >= maxKeys {
+		return wire.Errorf("LimitExceededException", "This local endpoint keeps %d keys.", maxKeys)
+	}
 	s.keys[k.ID] = k
 	if err := s.save(); err != nil {
 		delete(s.keys, k.ID)

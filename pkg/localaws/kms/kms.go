@@ -13,6 +13,7 @@
 package kms
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -31,9 +32,8 @@ type Options struct {
 
 // Service is the endpoint. It may be used concurrently.
 type Service struct {
-	operation.Set // of this service
-
 	opt Options
+	set operation.Set
 
 	mu      sync.RWMutex
 	keys    map[string]*key   // by id
@@ -43,7 +43,7 @@ type Service struct {
 // New makes a service with the keys of the state file, if there is one.
 func New(opt Options) (*Service, error) {
 	s := &Service{opt: opt, keys: map[string]*key{}, aliases: map[string]*alias{}}
-	s.Operations = s.operations()
+	s.set.Operations = s.operations()
 	if opt.StateFile == "" {
 		return s, nil
 	}
@@ -51,10 +51,18 @@ func New(opt Options) (*Service, error) {
 }
 
 // Fail injects a fault into all operations, or those it names, and returns the function that removes it.
-func (s *Service) Fail(f inject.Fault) (remove func()) { return s.Faults.Add(f) }
+func (s *Service) Fail(f inject.Fault) (remove func()) { return s.set.Faults.Add(f) }
 
 // ClearFaults removes all injected faults.
-func (s *Service) ClearFaults() { s.Faults.Clear() }
+func (s *Service) ClearFaults() { s.set.Faults.Clear() }
+
+// Knows says whether op is an operation.
+func (s *Service) Knows(op string) bool { return s.set.Knows(op) }
+
+// Call carries out an operation it knows and writes its answer; or returns the error the client gets.
+func (s *Service) Call(ctx context.Context, op string, body wire.Value, cbor bool, out *wire.Writer) error {
+	return s.set.Call(ctx, op, body, cbor, out)
+}
 
 // Disable disables a key, as an administrator of the account would behind our back. ref is an id, ARN or alias.
 func (s *Service) Disable(ref string) error { return s.enable(ref, false) }
@@ -98,11 +106,11 @@ func (s *Service) Usable(ref string) error {
 
 func (s *Service) operations() map[string]operation.Operation {
 	var (
-		str     = &wire.Field{Type: wire.TypeString}
-		keyID   = wire.Field{Name: "KeyId", Required: true, Min: 1, Max: 2048}
-		anyKey  = wire.Field{Name: "KeyId", Min: 1, Max: 2048}
-		context = func(name string) wire.Field { return wire.Field{Name: name, Type: wire.TypeMap, Elem: str} }
-		blob    = func(name string, required bool, max int64) wire.Field {
+		str    = &wire.Field{Type: wire.TypeString}
+		keyID  = wire.Field{Name: "KeyId", Required: true, Min: 1, Max: 2048}
+		anyKey = wire.Field{Name: "KeyId", Min: 1, Max: 2048}
+		pairs  = func(name string) wire.Field { return wire.Field{Name: name, Type: wire.TypeMap, Elem: str} }
+		blob   = func(name string, required bool, max int64) wire.Field {
 			return wire.Field{Name: name, Type: wire.TypeBlob, Required: required, Min: 1, Max: max}
 		}
 		number = func(name string, required bool, min, max int64) wire.Field {
@@ -154,13 +162,13 @@ func (s *Service) operations() map[string]operation.Operation {
 		"DeleteAlias": op(s.deleteAlias, name),
 		"ListAliases": op(s.listAliases, anyKey, limit(100), marker),
 
-		"GenerateDataKey":                 op(s.generateDataKey, keyID, context("EncryptionContext"), size, keySpec, dryRun),
-		"GenerateDataKeyWithoutPlaintext": op(s.generateSealedDataKey, keyID, context("EncryptionContext"), size, keySpec, dryRun),
+		"GenerateDataKey":                 op(s.generateDataKey, keyID, pairs("EncryptionContext"), size, keySpec, dryRun),
+		"GenerateDataKeyWithoutPlaintext": op(s.generateSealedDataKey, keyID, pairs("EncryptionContext"), size, keySpec, dryRun),
 		"GenerateRandom":                  op(s.generateRandom, size),
-		"Encrypt":                         op(s.encrypt, keyID, blob("Plaintext", true, 4096), context("EncryptionContext"), alg("EncryptionAlgorithm"), dryRun),
-		"Decrypt":                         op(s.decrypt, blob("CiphertextBlob", true, 6144), context("EncryptionContext"), anyKey, alg("EncryptionAlgorithm"), dryRun),
-		"ReEncrypt": op(s.reEncrypt, blob("CiphertextBlob", true, 6144), context("SourceEncryptionContext"), wire.Field{Name: "SourceKeyId", Min: 1, Max: 2048},
-			wire.Field{Name: "DestinationKeyId", Required: true, Min: 1, Max: 2048}, context("DestinationEncryptionContext"),
+		"Encrypt":                         op(s.encrypt, keyID, blob("Plaintext", true, 4096), pairs("EncryptionContext"), alg("EncryptionAlgorithm"), dryRun),
+		"Decrypt":                         op(s.decrypt, blob("CiphertextBlob", true, 6144), pairs("EncryptionContext"), anyKey, alg("EncryptionAlgorithm"), dryRun),
+		"ReEncrypt": op(s.reEncrypt, blob("CiphertextBlob", true, 6144), pairs("SourceEncryptionContext"), wire.Field{Name: "SourceKeyId", Min: 1, Max: 2048},
+			wire.Field{Name: "DestinationKeyId", Required: true, Min: 1, Max: 2048}, pairs("DestinationEncryptionContext"),
 			alg("SourceEncryptionAlgorithm"), alg("DestinationEncryptionAlgorithm"), dryRun),
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/weir-das/weir/pkg/localaws/internal/wire"
 )
 
 // stateVersion is raised when older code could no longer read the file.
@@ -73,7 +75,7 @@ func parseState(b []byte) (state, error) {
 }
 
 // save replaces the state file by the present state: written beside it, synced, renamed. The service is locked. A crash
-// leaves the old file or the new one. Without a state file it does nothing.
+// leaves the old file or the new one. Without a state file it does nothing. The caller undoes a change it could not save.
 func (s *Service) save() error {
 	if s.opt.StateFile == "" {
 		return nil
@@ -87,10 +89,10 @@ func (s *Service) save() error {
 	}
 	b, err := json.MarshalIndent(st, "", " ")
 	if err != nil {
-		return fmt.Errorf("kms state: %w", err)
+		panic(err) // plain fields
 	}
 	if err := replace(s.opt.StateFile, append(b, '\n')); err != nil {
-		return fmt.Errorf("kms state: %w", err)
+		return wire.Fault("KMSInternalException", "keeping the keys: "+err.Error())
 	}
 	return nil
 }

@@ -97,7 +97,8 @@ func (p *cborParser) value(depth int) (Value, error) {
 	case cborNegative:
 		n := new(big.Int).SetUint64(arg)
 		n.Not(n) // −1 − arg
-		return Value{kind: Number, b: n.Append(nil, 10), f: -1 - float64(arg)}, nil
+		f, _ := n.Float64()
+		return Value{kind: Number, b: n.Append(nil, 10), f: f}, nil
 	default: // a tag says how to read a value (1: a time); the schema says it already
 		return p.value(depth + 1)
 	}

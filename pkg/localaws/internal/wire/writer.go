@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -72,6 +73,7 @@ func (w *Writer) Key(name string) *Writer {
 func (w *Writer) Str(s string) *Writer {
 	w.sep()
 	if w.cbor {
+		s = strings.ToValidUTF8(s, "\ufffd")
 		w.head(cborText, uint64(len(s)))
 		w.buf = append(w.buf, s...)
 		return w
