@@ -289,6 +289,43 @@ func TestProxyCut(t *testing.T) {
 	}
 }
 
+// Behind a cable that is pulled, nobody learns that the server has gone.
+func TestProxyStallHidesTheServersEnd(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn){
+		"end":   func(c *net.TCPConn) { _ = c.Close() },
+		"reset": func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			lis, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lis.Close()
+			p, err := faulty.NewProxy(lis.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			c := dial(t, p)
+			server, err := lis.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Stall()
+			end(server.(*net.TCPConn))
+			_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Read while stalled = %v, want nothing to be heard", err)
+			}
+			p.Resume()
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Read after Resume = %v, want the server's end", err)
+			}
+		})
+	}
+}
+
 func TestProxyRefuse(t *testing.T) {
 	p := newProxy(t)
 	old := dial(t, p)

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,8 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/weir-das/weir/pkg/obs"
 )
@@ -166,12 +169,15 @@ func TestSetupRefuses(t *testing.T) {
 // collector is an OpenTelemetry collector that remembers what it was sent.
 type collector struct {
 	tracepb.UnimplementedTraceServiceServer
-	metricspb.UnimplementedMetricsServiceServer
+	refuse        atomic.Bool // answers with an error that is not tried again
 	mu            sync.Mutex
 	spans, values []string
 }
 
 func (c *collector) Export(_ context.Context, r *tracepb.ExportTraceServiceRequest) (*tracepb.ExportTraceServiceResponse, error) {
+	if c.refuse.Load() {
+		return nil, status.Error(codes.PermissionDenied, "not today")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, rs := range r.ResourceSpans {
@@ -203,7 +209,9 @@ func (m metricsOf) Export(_ context.Context, r *metricspb.ExportMetricsServiceRe
 	return &metricspb.ExportMetricsServiceResponse{}, nil
 }
 
-func TestCollectorGetsTracesAndMetrics(t *testing.T) {
+// startCollector serves a collector until the test ends, and returns its URL.
+func startCollector(t *testing.T) (*collector, string) {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -213,12 +221,16 @@ func TestCollectorGetsTracesAndMetrics(t *testing.T) {
 	metricspb.RegisterMetricsServiceServer(srv, metricsOf{c: c})
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(lis) }()
-	defer func() { srv.Stop(); <-served }()
+	t.Cleanup(func() { srv.Stop(); <-served })
+	return c, "http://" + lis.Addr().String()
+}
 
-	for name, cfg := range map[string]obs.Config{"configured": {OTLPEndpoint: "http://" + lis.Addr().String()}, "environment": {}} {
+func TestCollectorGetsTracesAndMetrics(t *testing.T) {
+	c, url := startCollector(t)
+	for name, cfg := range map[string]obs.Config{"configured": {OTLPEndpoint: url}, "environment": {}} {
 		t.Run(name, func(t *testing.T) {
 			if name == "environment" {
-				t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+lis.Addr().String())
+				t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
 			}
 			c.mu.Lock()
 			c.spans, c.values = nil, nil
@@ -242,6 +254,37 @@ func TestCollectorGetsTracesAndMetrics(t *testing.T) {
 				t.Errorf("metrics = %q, want those of the hop", got)
 			}
 		})
+	}
+}
+
+// A collector that refuses for a day is worth two lines in the log.
+func TestCollectorIsReportedOnce(t *testing.T) {
+	c, url := startCollector(t)
+	c.refuse.Store(true)
+	var log logBuffer
+	tel, err := obs.Setup(t.Context(), obs.Config{OTLPEndpoint: url}, "crypto", slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	export := func() {
+		_, span := tel.Tracer.Start(t.Context(), "sealing")
+		span.End()
+		if err := tel.TracerProvider.(interface{ ForceFlush(context.Context) error }).ForceFlush(t.Context()); err != nil {
+			t.Errorf("ForceFlush = %v, want the error kept from the SDK's global handler", err)
+		}
+	}
+	for range 3 {
+		export()
+	}
+	c.refuse.Store(false)
+	for range 3 {
+		export()
+	}
+	if err := tel.Shutdown(t.Context()); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+	if got := log.String(); strings.Count(got, "collector unreachable") != 1 || strings.Count(got, "reachable again") != 1 {
+		t.Errorf("log = %s\nwant one line when it went away and one when it was back", got)
 	}
 }
 

@@ -62,7 +62,6 @@ func load[C any](name, file string, environ []string) (cfg C, err error) {
 	err = k.UnmarshalWithConf("", &cfg, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		TagName:    "koanf",
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(strictly, mapstructure.TextUnmarshallerHookFunc()),
-		MatchName:  func(key, field string) bool { return key == field },
 	}})
 	return cfg, errors.Join(append(errs, flatten(err)...)...)
 }

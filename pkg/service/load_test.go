@@ -81,6 +81,8 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "key in the wrong group", yaml: "listen: x", want: []string{"unknown key listen;", "rpc.listen"}},
 		{name: "key in a list", yaml: "targets: [{url: a, evry: 1s}]", want: []string{"unknown key targets[0].evry"}},
 		{name: "other case", yaml: "Region: x", want: []string{"unknown key Region;", "region"}},
+		{name: "key that is a number", yaml: "rpc: {5: x}", want: []string{"unknown key rpc.5;"}},
+		{name: "huge file", yaml: strings.Repeat("# the wrong file\n", 1<<16), want: []string{"bytes, want at most"}},
 		{name: "skipped field", yaml: "Hook: x", want: []string{"unknown key Hook"}},
 		{name: "all at once", yaml: "a1: 1\nb1: 2\nwait: 5\nbatch_size: many", want: []string{"unknown key a1", "unknown key b1", "wait", "batch_size"}},
 		{name: "unit missing", yaml: "wait: 5", want: []string{"wait", "5", "unit"}},
