@@ -118,7 +118,7 @@ call_run(RUN_PARAMETERS)
 		standard_ExecutorRun(RUN_ARGUMENTS);
 }
 
-/* Each run counts its rows from 0: a portal that is read in parts runs once for each. */
+/* A portal that is read in parts runs once for each part. */
 static void
 weir_run(RUN_PARAMETERS)
 {
@@ -131,21 +131,20 @@ weir_run(RUN_PARAMETERS)
 	}
 	s = weir_statement_find(query);
 	weir_call_enter(&call, s);
+	weir_run_enter(s);
 	PG_TRY();
 	{
 		call_run(RUN_ARGUMENTS);
 	}
 	PG_CATCH();
 	{
-		if (s && query->estate)
-			s->rows += query->estate->es_processed;
+		weir_run_leave(s);
 		weir_call_fail(&call);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	weir_run_leave(s);
 	weir_call_leave(&call);
-	if (s)
-		s->rows += query->estate->es_processed;
 }
 
 static void
@@ -190,8 +189,7 @@ weir_end(QueryDesc *query)
 		next_end(query);
 	else
 		standard_ExecutorEnd(query);
-	if (!weir_watching())
-		return;
+	/* Also where the mode was switched off meanwhile: what was begun is told. */
 	s = weir_statement_find(query);
 	if (s)
 		weir_statement_close(s, NULL);

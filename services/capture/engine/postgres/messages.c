@@ -42,15 +42,32 @@ on_error(const char *body, size_t length)
 	weir_in_error = false;
 }
 
+/* unwatched leaves nothing behind when the mode is switched off, and remembers logins that nobody is told of. */
+static void
+unwatched(char type)
+{
+	if (weir_event_held())
+		weir_event_release(NULL);
+	if (type == 'Z')
+		weir_session_missed();
+}
+
 static int
 put_message(char type, const char *body, size_t length)
 {
 	/* Rows, which are most messages, pass with one comparison. */
-	if (type == 'D' || !weir_watching())
+	if (type == 'D')
 		return server_methods->putmessage(type, body, length);
+	if (!weir_watching()) {
+		unwatched(type);
+		return server_methods->putmessage(type, body, length);
+	}
 	switch (type) {
 		case 'C': /* CommandComplete */
 			weir_statement_answered();
+			break;
+		case 's': /* PortalSuspended */
+			weir_statement_suspended();
 			break;
 		case 'E': /* ErrorResponse */
 			on_error(body, length);

@@ -18,7 +18,9 @@
 
 #include "names.h"
 
-#define SLOTS 256
+/* A power of two: the hash is the top bits of a product. */
+#define SLOT_BITS 10
+#define SLOTS (1 << SLOT_BITS)
 /* Names longer than this are looked up every time; hardly any is. */
 #define SLOT_NAME_MAX 136
 
@@ -39,7 +41,7 @@ static MemoryContext lookup_context;
 static inline slot *
 slot_of(enum weir_name_of what, Oid oid)
 {
-	return &slots[(oid * UINT32_C(2654435761) >> 8 ^ what) % SLOTS];
+	return &slots[(uint32) (oid * 2 + what) * UINT32_C(2654435761) >> (32 - SLOT_BITS)];
 }
 
 static void

@@ -15,8 +15,12 @@
 #define FIELD_OBJECTS 9
 #define FIELD_OBJECTS_OMITTED 16
 
-/* Functions that ran ahead of their statement. */
-static Oid early[8];
+/* Functions that ran ahead of their statement. Their names are kept: the event may be one of an error. */
+static struct early {
+	Oid function;
+	size_t length;
+	char name[WEIR_NAME_MAX];
+} early[8];
 static int early_count;
 
 static const weir_verb verb_execute = {WEIR_CLASS_FUNCTION, "EXECUTE"};
@@ -40,6 +44,28 @@ put_object(weir_statement *s, enum weir_object_type type, const char *name, size
 		weir_put_uint(&b, 4, verb.class);
 	}
 	weir_put_bytes(&s->details, FIELD_OBJECTS, b.data, b.length);
+}
+
+/* is_listed says whether a function is listed already, and notes that it will be. */
+static bool
+is_listed(weir_statement *s, Oid function)
+{
+	for (int i = 0; i < s->functions; i++)
+		if (s->function[i] == function)
+			return true;
+	if (s->functions < (int) lengthof(s->function))
+		s->function[s->functions++] = function;
+	return false;
+}
+
+/* take_early_functions lists them in the client statement they ran ahead of. */
+static void
+take_early_functions(weir_statement *s)
+{
+	for (int i = 0; i < early_count; i++)
+		if (!is_listed(s, early[i].function))
+			put_object(s, WEIR_OBJECT_FUNCTION, early[i].name, early[i].length, verb_execute);
+	early_count = 0;
 }
 
 /* checked_permissions is what is asked of a relation; 0 for what is no relation or is not checked, such as a partition. */
@@ -75,10 +101,8 @@ put_listed(weir_statement *s, List *range_table, List *permissions, bool catalog
 			put_object(s, weir_object_type_of(rte->relkind), name, length,
 					   weir_verb_of_permissions(asked, rte->rellockmode, s->verb));
 	}
-	for (int i = 0; i < early_count && s->top; i++)
-		weir_put_function(s, early[i]);
 	if (s->top)
-		early_count = 0;
+		take_early_functions(s);
 }
 
 void
@@ -117,13 +141,9 @@ weir_put_function(weir_statement *s, Oid function)
 	char name[WEIR_NAME_MAX];
 	size_t length;
 
-	for (int i = 0; i < s->functions; i++)
-		if (s->function[i] == function)
-			return;
-	if (s->functions < (int) lengthof(s->function))
-		s->function[s->functions++] = function;
-	length = weir_catalogs_readable() ? weir_name(WEIR_NAME_OF_FUNCTION, function, name)
-		: weir_known_name(WEIR_NAME_OF_FUNCTION, function, name);
+	if (is_listed(s, function))
+		return;
+	length = weir_name(WEIR_NAME_OF_FUNCTION, function, name);
 	if (length)
 		put_object(s, WEIR_OBJECT_FUNCTION, name, length, verb_execute);
 }
@@ -131,16 +151,17 @@ weir_put_function(weir_statement *s, Oid function)
 void
 weir_add_early_function(Oid function)
 {
-	char name[WEIR_NAME_MAX];
+	struct early *e = &early[early_count];
 
 	for (int i = 0; i < early_count; i++)
-		if (early[i] == function)
+		if (early[i].function == function)
 			return;
 	if (early_count == lengthof(early))
 		return;
-	early[early_count++] = function;
-	/* Its event may be one of an error. */
-	weir_name(WEIR_NAME_OF_FUNCTION, function, name);
+	e->function = function;
+	e->length = weir_name(WEIR_NAME_OF_FUNCTION, function, e->name);
+	if (e->length)
+		early_count++;
 }
 
 bool
@@ -152,20 +173,15 @@ weir_early_functions(void)
 bool
 weir_put_early_functions(weir_buffer *b)
 {
-	bool any = false;
+	bool any = early_count > 0;
 
 	for (int i = 0; i < early_count; i++) {
 		weir_buffer object;
 		uint8 space[WEIR_NAME_MAX + 64];
-		char name[WEIR_NAME_MAX];
-		size_t length = weir_known_name(WEIR_NAME_OF_FUNCTION, early[i], name);
 
-		if (length == 0)
-			continue;
-		any = true;
 		weir_buffer_init(&object, space, sizeof space);
 		weir_put_uint(&object, 1, WEIR_OBJECT_FUNCTION);
-		weir_put_bytes(&object, 2, name, length);
+		weir_put_bytes(&object, 2, early[i].name, early[i].length);
 		weir_put_bytes(b, FIELD_OBJECTS, object.data, object.length);
 	}
 	early_count = 0;

@@ -208,6 +208,12 @@ weir_session_ready(void)
 }
 
 void
+weir_session_missed(void)
+{
+	logged_in = true;
+}
+
+void
 weir_session_refused(const weir_outcome *outcome)
 {
 	weir_session_refresh();

@@ -29,6 +29,9 @@ extern void weir_session_begin(void);
 /* weir_session_ready is told of each ReadyForQuery: the first completes the login. */
 extern void weir_session_ready(void);
 
+/* weir_session_missed says that the login was complete while nobody watched: it has no event, then or later. */
+extern void weir_session_missed(void);
+
 /* weir_session_logged_in says whether the login was complete. */
 extern bool weir_session_logged_in(void);
 

@@ -54,8 +54,12 @@ static TimestampTz taken_start;
  * several plans of one statement.
  */
 static const char *last_source;
+static weir_slice last_text;
 static int last_end;
 static bool last_tagged;
+
+/* The client's statement that the executor ran last, while it is open: a portal stays so after its last row. */
+static weir_statement *last_run;
 
 /* True once CommandComplete went out for the statement that is held. */
 static bool answered;
@@ -137,17 +141,8 @@ continues(const char *source, bool sets_tag)
 }
 
 static void
-number(weir_statement *s, bool top, const char *source, int end, bool sets_tag)
+begin_client_statement(weir_statement *s, int end, bool sets_tag)
 {
-	if (!top) {
-		number_nested(s);
-		return;
-	}
-	if (continues(source, sets_tag)) {
-		last_tagged |= sets_tag;
-		number_nested(s);
-		return;
-	}
 	weir_event_release(NULL);
 	told = false;
 	answered = false;
@@ -155,9 +150,29 @@ number(weir_statement *s, bool top, const char *source, int end, bool sets_tag)
 	s->top = true;
 	s->ids = last_ids;
 	s->substatement_id = 1;
-	last_source = source;
-	last_end = end;
+	last_source = s->source;
+	last_text = s->text;
+	/* Only the simple protocol has several statements in a string; its portals have no cached plan. */
+	last_end = ActivePortal && !ActivePortal->cplan ? end : 0;
 	last_tagged = sets_tag;
+}
+
+/*
+ * text_of is a statement's text. A plan made inside another statement (the
+ * query of a cursor, of CREATE TABLE AS, of a rule) does not know its place in
+ * the string: it has the text of that statement.
+ */
+static weir_slice
+text_of(const char *source, int location, int length, bool top, bool sets_tag)
+{
+	if (location <= 0 && length == 0 && source) {
+		if (running && running->source && strcmp(source, running->source) == 0)
+			/* The same string, but not always the same copy of it. */
+			return (weir_slice) {source + (running->text.start - running->source), running->text.length};
+		if (top && continues(source, sets_tag))
+			return last_text;
+	}
+	return weir_statement_text(source, location, length);
 }
 
 /* start_time is the server's own for the first statement of a message: one clock read less. */
@@ -182,10 +197,16 @@ open_statement(bool top, const char *source, int location, int length, bool sets
 	weir_outcome_settled();
 	if (!s)
 		return NULL;
-	number(s, top, source, length > 0 ? Max(location, 0) + length : 0, sets_tag);
-	s->started = start_time(top);
 	s->source = source;
-	s->text = weir_statement_text(source, location, length);
+	s->text = text_of(source, location, length, top, sets_tag);
+	if (!top)
+		number_nested(s);
+	else if (continues(source, sets_tag)) {
+		last_tagged |= sets_tag;
+		number_nested(s);
+	} else
+		begin_client_statement(s, length > 0 ? Max(location, 0) + length : 0, sets_tag);
+	s->started = start_time(top);
 	s->subtransaction = GetCurrentSubTransactionId();
 	s->serial = ++last_serial;
 	s->older = newest;
@@ -227,7 +248,8 @@ weir_statement_of_query(const QueryDesc *query)
 	}
 	s->query = query;
 	s->verb = verb;
-	s->has_rows = true;
+	/* The further plans of a rule count nothing. */
+	s->has_rows = plan->canSetTag;
 	weir_put_relations(s, plan->rtable, WEIR_PERMISSIONS(plan));
 	weir_put_params(&s->details, query->params, weir_details_limit() - s->details.length);
 	return s;
@@ -295,6 +317,8 @@ close_at(weir_statement *s, const weir_outcome *outcome, TimestampTz now)
 		weir_event_put(&event, now, outcome);
 	if (s->top && outcome)
 		told = true;
+	if (s == last_run)
+		last_run = NULL;
 	unlink_statement(s);
 	release(s);
 }
@@ -319,6 +343,25 @@ weir_call_enter(weir_call *call, weir_statement *s)
 	running = s;
 	if (!ids)
 		ids = &s->ids;
+}
+
+void
+weir_run_enter(weir_statement *s)
+{
+	if (s)
+		s->in_run = true;
+}
+
+void
+weir_run_leave(weir_statement *s)
+{
+	if (!s || !s->in_run)
+		return;
+	s->in_run = false;
+	if (s->top)
+		last_run = s;
+	if (s->query->estate)
+		s->rows += s->query->estate->es_processed;
 }
 
 static void
@@ -493,7 +536,16 @@ weir_error_reported(const weir_outcome *outcome)
 void
 weir_statement_answered(void)
 {
+	/* A portal of the extended protocol is dropped only later; its statement ends with its answer. */
+	if (last_run && last_run->frames == 0)
+		weir_statement_close(last_run, NULL);
 	answered = true;
+}
+
+void
+weir_statement_suspended(void)
+{
+	last_run = NULL;
 }
 
 void
@@ -506,6 +558,7 @@ weir_statements_ready(void)
 	answered = false;
 	reserved = false;
 	last_source = NULL;
+	last_run = NULL;
 }
 
 bool
@@ -526,6 +579,7 @@ weir_statements_end(const weir_outcome *outcome)
 		if (cut_short && !outcome)
 			outcome = weir_outcome_being_thrown();
 		any |= cut_short;
+		weir_run_leave(s);
 		close_at(s, cut_short ? outcome : NULL, GetCurrentTimestamp());
 	}
 	return any && outcome;

@@ -33,6 +33,7 @@ typedef struct weir_statement {
 	const QueryDesc *query; /* NULL for a utility */
 	const char *source;
 	int frames; /* calls that are in it now; 0: suspended, or between calls */
+	bool in_run; /* one of them is ExecutorRun: its rows are not added yet */
 	SubTransactionId subtransaction;
 	bool top;
 	weir_ids ids;
@@ -79,6 +80,10 @@ extern void weir_statement_close(weir_statement *s, const weir_outcome *outcome)
 extern void weir_call_enter(weir_call *call, weir_statement *s);
 extern void weir_call_leave(const weir_call *call);
 
+/* weir_run_enter and weir_run_leave go round ExecutorRun, inside the call: each run counts its rows from 0. s may be NULL. */
+extern void weir_run_enter(weir_statement *s);
+extern void weir_run_leave(weir_statement *s);
+
 /* weir_call_fail, in PG_CATCH, closes the call's statement and those opened within it. */
 extern void weir_call_fail(const weir_call *call);
 
@@ -109,8 +114,12 @@ extern void weir_plan_prepare(const Query *query);
  */
 extern void weir_error_reported(const weir_outcome *outcome);
 
-/* weir_statement_answered is told of CommandComplete, weir_statements_ready of ReadyForQuery. */
+/*
+ * What the client is told: CommandComplete, PortalSuspended (there are more rows
+ * to ask for), ReadyForQuery.
+ */
 extern void weir_statement_answered(void);
+extern void weir_statement_suspended(void);
 extern void weir_statements_ready(void);
 
 /* weir_statements_end closes everything at the end of the session; true where the outcome was told of. */
