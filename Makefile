@@ -33,8 +33,8 @@ module:
 run: build ## Run the whole mesh here, with a private PostgreSQL, until Ctrl-C.
 	bin/weir dev
 
-demo: ## From nothing to proof: a workload, and every event of it found in the stream.
-	@deploy/demo.sh
+demo: setup build ## From nothing to proof: a workload, and every event of it found in the stream.
+	@$(GO) run ./deploy/e2e/demo -bin bin
 
 test: build ## Run all tests.
 	$(GO) test -timeout 11m work

@@ -115,7 +115,7 @@ func (m *Mesh) Records(ctx context.Context) ([]Record, error) {
 	}
 	records := make([]Record, len(sealed))
 	for i, s := range sealed {
-		plain, err := s.open()
+		plain, err := s.Open()
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +126,8 @@ func (m *Mesh) Records(ctx context.Context) ([]Record, error) {
 	return records, nil
 }
 
-func (s Sealed) open() ([]byte, error) {
+// Open returns the record in clear.
+func (s Sealed) Open() ([]byte, error) {
 	key := esdk.Key(s.DataKey)
 	packed, err := esdk.Open(nil, &key, s.Events)
 	if err != nil {
