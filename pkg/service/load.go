@@ -115,9 +115,10 @@ func fromFile(file string, t reflect.Type, keys []key) (map[string]any, []error)
 	return values, errs
 }
 
-// serviceLinks are the variables that Kubernetes sets for every Service in a namespace. A Service called weir-crypto makes
-// some that look like ours.
-var serviceLinks = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$|^WEIR_[A-Z]+_PORT$`)
+// serviceLink matches the variables, with their values, that Kubernetes sets for every Service in a namespace: a Service
+// called weir-crypto makes some that look like ours. They have no double underscore, as all of our groups do.
+var serviceLink = regexp.MustCompile(`^[A-Z0-9]+(_[A-Z0-9]+)*_` +
+	`(SERVICE_HOST=|SERVICE_PORT(_[A-Z0-9_]+)?=\d+$|PORT=(tcp|udp|sctp)://|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
 
 func fromEnvironment(service string, environ []string, keys []key) (map[string]any, []error) {
 	values, errs := map[string]any{}, []error(nil)
@@ -129,7 +130,7 @@ func fromEnvironment(service string, environ []string, keys []key) (map[string]a
 		env := func(k key) string { return k.env(service) }
 		i := slices.IndexFunc(keys, func(k key) bool { return env(k) == name })
 		if i < 0 {
-			if !serviceLinks.MatchString(name) {
+			if !serviceLink.MatchString(line) {
 				errs = append(errs, fmt.Errorf("environment: unknown key %s%s", name, suggest(name, keys, env)))
 			}
 			continue

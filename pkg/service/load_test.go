@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,8 +41,17 @@ targets:
 	t.Setenv("WEIR_CAPTURE_RATE", "0.5")
 	t.Setenv("WEIR_CAPTURE_TAGS", "a, b")
 	t.Setenv("WEIR_CAPTURE_TLS__CERT_FILE", "123")
-	t.Setenv("WEIR_CAPTURE_PORT_7702_TCP_ADDR", "10.0.0.1") // Kubernetes, for a Service called weir-capture
-	t.Setenv("WEIR_CAPTURE_PORT", "tcp://10.0.0.1:7702")
+	for name, value := range map[string]string{ // Kubernetes, for Services called weir-capture and weir-capture-metrics
+		"WEIR_CAPTURE_SERVICE_HOST":         "10.0.0.1",
+		"WEIR_CAPTURE_SERVICE_PORT":         "7702",
+		"WEIR_CAPTURE_SERVICE_PORT_GRPC":    "7702",
+		"WEIR_CAPTURE_PORT":                 "tcp://10.0.0.1:7702",
+		"WEIR_CAPTURE_PORT_7702_TCP":        "tcp://10.0.0.1:7702",
+		"WEIR_CAPTURE_PORT_7702_TCP_ADDR":   "10.0.0.1",
+		"WEIR_CAPTURE_METRICS_SERVICE_HOST": "10.0.0.2",
+	} {
+		t.Setenv(name, value)
+	}
 	t.Setenv("WEIR_CRYPTO_NONSENSE", "another service's business")
 	c, err := service.Load[config]("capture", file)
 	if err != nil {
@@ -92,6 +102,8 @@ func TestLoadRefuses(t *testing.T) {
 		{name: "twice", yaml: "wait: 1s\nwait: 2s", want: []string{"already defined"}},
 		{name: "no YAML", yaml: "wait: [", want: []string{"yaml"}},
 		{name: "misspelt variable", env: "WEIR_CAPTURE_RPC__LISEN", value: "x", want: []string{"unknown key WEIR_CAPTURE_RPC__LISEN;", "WEIR_CAPTURE_RPC__LISTEN"}},
+		{name: "port guessed", env: "WEIR_CAPTURE_RPC__PORT", value: "7702", want: []string{"unknown key WEIR_CAPTURE_RPC__PORT;"}},
+		{name: "port guessed elsewhere", env: "WEIR_CAPTURE_PORT", value: "7702", want: []string{"unknown key WEIR_CAPTURE_PORT;"}},
 		{name: "wrong type in a variable", env: "WEIR_CAPTURE_BATCH_SIZE", value: "many", want: []string{"batch_size"}},
 		{name: "variable is no YAML", env: "WEIR_CAPTURE_BATCH_SIZE", value: "[", want: []string{"WEIR_CAPTURE_BATCH_SIZE", "integer"}},
 	}
@@ -129,4 +141,30 @@ func TestDefault(t *testing.T) {
 	service.Default[struct {
 		N int `koanf:"n" default:"many"`
 	}]()
+}
+
+// Whatever the file says, Load answers: it neither panics nor takes a key that it does not know.
+func FuzzLoad(f *testing.F) {
+	f.Add("rpc: {listen: x, allow: {a.b.C: [d]}}\nbatch_size: 7\nwait: 250ms\n")
+	f.Add("targets: [{url: a, every: 1m}]\nrate: 1e3\nsync: no\ntags: [a, b]\n")
+	f.Add("rpc: &a {grace: 1s}\nobs: *a\n")
+	f.Add("{rpc: ~, 5: 6, ? [a] : b}")
+	file := filepath.Join(f.TempDir(), "config.yaml")
+	f.Fuzz(func(t *testing.T, yaml string) {
+		if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := service.Load[config]("capture", file)
+		again, errAgain := service.Load[config]("capture", file)
+		// As text, for a rate of .nan is not equal to itself.
+		if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", again) || (err == nil) != (errAgain == nil) {
+			t.Fatalf("Load = %+v, %v, and then %+v, %v", c, err, again, errAgain)
+		}
+		if err := os.WriteFile(file, []byte("no_such_key: 1\n"+yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := service.Load[config]("capture", file); err == nil {
+			t.Fatal("Load took an unknown key")
+		}
+	})
 }

@@ -41,6 +41,8 @@ func run(ctx context.Context, cfg config, log *slog.Logger) error {
 	case "cancelled":
 		<-ctx.Done()
 		return fmt.Errorf("pipeline: %w", ctx.Err())
+	case "undumpable":
+		return undumpable()
 	case "hang":
 		<-ctx.Done()
 		select {}
@@ -88,6 +90,7 @@ func TestExitCodes(t *testing.T) {
 		out  []string // in what it prints, wherever
 	}{
 		"done":              {"return", nil, nil, 0, []string{`"msg":"stopped"`, `"service":"capture"`}},
+		"undumpable":        {"undumpable", nil, nil, 0, nil},
 		"run fails":         {"fail", nil, nil, 1, []string{`"err":"no ring at /dev/shm/weir"`}},
 		"check, good":       {"fail", []string{"--check", "--config", good}, nil, 0, []string{"is good"}},
 		"check, bad":        {"fail", []string{"--check", "--config", bad}, nil, 1, []string{"unknown key regoin", "region", "wait", "unit", "batch_size: want 1 or more"}},
