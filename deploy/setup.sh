@@ -79,7 +79,7 @@ for lock in deploy/e2e/*/js/package-lock.json; do
 	[ -f "$lock" ] || continue
 	dir=$(dirname "$lock")
 	if [ "$dir/node_modules/.package-lock.json" -nt "$lock" ]; then continue; fi
-	(cd "$dir" && npm ci --silent --no-audit --no-fund)
+	(cd "$dir" && flock package-lock.json npm ci --silent --no-audit --no-fund)
 	touch "$dir/node_modules/.package-lock.json"
 	echo "setup: installed the npm packages of $dir"
 done
