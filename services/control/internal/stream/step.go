@@ -30,7 +30,8 @@ var errMoved = errors.New("moved on")
 // registry stood in the way; waiting for captures is none.
 func (r *Reconciler) pass(ctx context.Context, c registry.Cluster) error {
 	for {
-		c, tellErr := r.tellEvents(ctx, c)
+		var tellErr error
+		c, tellErr = r.tellEvents(ctx, c)
 		next, stepErr := r.step(ctx, c)
 		if errors.Is(stepErr, errMoved) {
 			return nil
@@ -68,6 +69,9 @@ func (r *Reconciler) prepare(ctx context.Context, c registry.Cluster) (registry.
 	call, cancel := context.WithTimeout(ctx, kinesisWait)
 	defer cancel()
 	name := c.Stream.KinesisStream
+	if err := r.confirm(ctx, c); err != nil {
+		return c, err
+	}
 	if _, err := r.publisher.EnsureStream(call, &publisherv1.EnsureStreamRequest{Name: name}); err != nil {
 		return r.heldUp(ctx, c, fmt.Errorf("making the Kinesis stream %s: %w", name, fault.FromStatus(err)))
 	}
@@ -110,6 +114,9 @@ func (r *Reconciler) awaitDelivered(ctx context.Context, c registry.Cluster) (re
 		return r.waiting(ctx, c, problem)
 	}
 	if c.Stream.DeleteKinesis {
+		if err := r.confirm(ctx, c); err != nil {
+			return c, err
+		}
 		name := c.Stream.KinesisStream
 		call, cancel := context.WithTimeout(ctx, kinesisWait)
 		defer cancel()
@@ -137,6 +144,15 @@ func (r *Reconciler) settled(ctx context.Context, c registry.Cluster) (ok bool, 
 	}
 	ok, problem = settled(c, reports, r.now(), r.lim)
 	return ok, problem, nil
+}
+
+// confirm looks again whether the stream is where the step found it, right
+// before something is done that no later write takes back. A replica that was
+// frozen, and has lost the lease without knowing, sees the stream of long ago:
+// it must neither delete what is recorded into now nor make what was deleted.
+func (r *Reconciler) confirm(ctx context.Context, c registry.Cluster) error {
+	_, err := r.change(ctx, c, func(*registry.Stream) {})
+	return err
 }
 
 // change writes a step, if the stream is still where the step found it.
