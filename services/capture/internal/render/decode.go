@@ -125,7 +125,7 @@ const (
 // next reads one field off the front of b.
 func next(b []byte) (f field, rest []byte, ok bool) {
 	number, kind, n := protowire.ConsumeTag(b)
-	if n < 0 {
+	if n < 0 || number > protowire.MaxValidNumber {
 		return f, nil, false
 	}
 	b = b[n:]

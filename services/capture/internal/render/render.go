@@ -115,11 +115,14 @@ func (r *Renderer) fill() {
 	if app := r.name("clientApplication", s.application, maxName); app != "" {
 		e.ClientApp = das.Some(app)
 	}
-	e.RemoteHost, e.RemotePort, e.NetProtocol = localHost, "", netLocal
-	if !s.local {
+	switch {
+	case s.local:
+		e.RemoteHost, e.NetProtocol = localHost, netLocal
+	case len(s.remoteHost) > 0 || len(s.remotePort) > 0:
 		e.RemoteHost = r.name("remoteHost", s.remoteHost, maxName)
 		e.RemotePort = r.name("remotePort", s.remotePort, maxCode)
 		e.NetProtocol = netTCP
+	default: // a background worker: nobody is connected
 	}
 	if e.ServerHost = r.name("serverHost", s.serverHost, maxName); e.ServerHost == "" {
 		e.ServerHost = r.cfg.ServerHost
@@ -150,7 +153,7 @@ func (r *Renderer) fill() {
 	}
 }
 
-// What a session says that has no address.
+// Where a session came from that has no address, and over what.
 const (
 	localHost = "[local]"
 	netLocal  = "Unix"
