@@ -42,6 +42,7 @@ type localAWSCommand struct {
 	Listen   string `default:"127.0.0.1:4566" placeholder:"HOST:PORT" help:"Where to listen."`
 	Region   string `default:"us-east-1" help:"The region that streams and keys are in."`
 	KMSState string `name:"kms-state" type:"path" placeholder:"FILE" help:"Keep the KMS keys in this file. Without it they go with the process, and with them everything encrypted under them."`
+	KMSAlias string `name:"kms-alias" placeholder:"NAME" help:"Make a KMS key with this alias, alias/…, unless there is one."`
 }
 
 // Help is shown by --help.
@@ -49,7 +50,7 @@ func (localAWSCommand) Help() string {
 	return `Kinesis holds its records in memory, within bounds. Neither is AWS: use it for development and tests.
 
 Example:
-  weir localaws --listen 127.0.0.1:4566 --kms-state kms.json &
+  weir localaws --listen 127.0.0.1:4566 --kms-state kms.json --kms-alias alias/weir &
   aws --endpoint-url http://127.0.0.1:4566 kinesis list-streams`
 }
 
@@ -58,6 +59,11 @@ func (c localAWSCommand) Run(ctx context.Context, s terminal.Streams) error {
 	server, err := localaws.New(localaws.Options{Region: c.Region, KMSStateFile: c.KMSState})
 	if err != nil {
 		return err
+	}
+	if c.KMSAlias != "" {
+		if err := server.KMS().EnsureAlias(c.KMSAlias); err != nil {
+			return fmt.Errorf("--kms-alias %s: %w", c.KMSAlias, err)
+		}
 	}
 	lis, err := net.Listen("tcp", c.Listen)
 	if err != nil {

@@ -35,6 +35,32 @@ func TestAliases(t *testing.T) {
 	c.refused("NotFoundException", "", "DeleteAlias", `{"AliasName":"alias/one"}`)
 }
 
+// TestEnsureAlias: the first start makes the key, every later one finds it, and a name no client could give is refused.
+func TestEnsureAlias(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kms.json")
+	of := func() string {
+		t.Helper()
+		c := newClient(t, file)
+		if err := c.EnsureAlias("alias/weir"); err != nil {
+			t.Fatalf("EnsureAlias = %v", err)
+		}
+		if n := len(c.call("ListKeys", `{}`).list("Keys")); n != 1 {
+			t.Errorf("%d keys, want 1", n)
+		}
+		c.call("GenerateDataKey", `{"KeyId":"alias/weir","KeySpec":"AES_256"}`)
+		return c.call("DescribeKey", `{"KeyId":"alias/weir"}`).in("KeyMetadata").str("KeyId")
+	}
+	if first, again := of(), of(); first != again {
+		t.Errorf("after a restart alias/weir is key %s, want %s", again, first)
+	}
+	for _, name := range []string{"weir", "alias/", "alias/aws/weir", "alias/we ir", "alias/we:ir"} {
+		c := newClient(t, "")
+		if err := c.EnsureAlias(name); err == nil || len(c.call("ListKeys", `{}`).list("Keys")) != 0 {
+			t.Errorf("EnsureAlias(%q) = %v, want an error and no key", name, err)
+		}
+	}
+}
+
 func TestPages(t *testing.T) {
 	c := newClient(t, "")
 	id := c.key()
@@ -138,6 +164,9 @@ func TestStateFileCannotBeWritten(t *testing.T) {
 		"UpdateKeyDescription": fmt.Sprintf(`{"KeyId":%q,"Description":"x"}`, id),
 	} {
 		c.refused("KMSInternalException", "", op, "%s", body)
+	}
+	if err := s.EnsureAlias("alias/new"); err == nil {
+		t.Error("EnsureAlias = nil, want the error of the state file")
 	}
 	if n := len(c.call("ListKeys", `{}`).list("Keys")); n != 1 {
 		t.Errorf("%d keys, want the one that was kept", n)

@@ -143,6 +143,13 @@ func parseID(id string) (b [16]byte, ok bool) {
 
 func validID(id string) bool { _, ok := parseID(id); return ok }
 
+// newKey is an enabled key with new material, which nobody knows of yet.
+func newKey(created time.Time) *key {
+	k := &key{ID: newID(), Material: make([]byte, 32), Created: created, Enabled: true}
+	rand.Read(k.Material)
+	return k
+}
+
 func (s *Service) createKey(c operation.Call, out *wire.Writer) error {
 	spec := max(c.Str("KeySpec"), c.Str("CustomerMasterKeySpec"))
 	switch {
@@ -153,9 +160,8 @@ func (s *Service) createKey(c operation.Call, out *wire.Writer) error {
 	case c.Has("Origin") && c.Str("Origin") != "AWS_KMS", c.Bool("MultiRegion"):
 		return wire.Errorf("UnsupportedOperationException", "This local endpoint makes single-region keys of its own only.")
 	}
-	k := &key{ID: newID(), Material: make([]byte, 32), Created: c.Now.UTC(), Description: c.Str("Description"),
-		Policy: c.Str("Policy"), Tags: tagsOf(c.Input), Enabled: true}
-	rand.Read(k.Material)
+	k := newKey(c.Now.UTC())
+	k.Description, k.Policy, k.Tags = c.Str("Description"), c.Str("Policy"), tagsOf(c.Input)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.keys) >= maxKeys {

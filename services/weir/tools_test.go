@@ -1,0 +1,79 @@
+package weir_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"go.uber.org/goleak"
+
+	"github.com/weir-das/weir/services/weir"
+	"github.com/weir-das/weir/services/weir/internal/connect"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The flag is for docker compose, where nobody could make the key between the
+// start of the endpoint and that of the stream.
+func TestLocalAWSMakesTheAlias(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	// The signal that ends the command must not end the test.
+	guard, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+
+	out, written := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		code := weir.Main([]string{"localaws", "--listen", "127.0.0.1:0", "--kms-state", filepath.Join(t.TempDir(), "kms.json"),
+			"--kms-alias", "alias/weir"}, io.Discard, written)
+		written.Close()
+		ended <- code
+	}()
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatal("weir localaws printed nothing")
+	}
+	var endpoint string
+	if _, err := fmt.Sscanf(lines.Text(), "Kinesis and KMS on %s", &endpoint); err != nil {
+		t.Fatalf("weir localaws printed %q, want where it listens", lines.Text())
+	}
+	file := connect.File{AWSEndpoint: strings.TrimSuffix(endpoint, ","), Region: "us-east-1", AccessKeyID: "id", SecretAccessKey: "secret"}
+	cfg, err := file.AWS(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kms.NewFromConfig(cfg).GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
+		KeyId: aws.String("alias/weir"), KeySpec: types.DataKeySpecAes256,
+	}); err != nil {
+		t.Errorf("GenerateDataKey with alias/weir = %v, want a key", err)
+	}
+
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-guard.Done()
+	for lines.Scan() {
+	}
+	if code := <-ended; code != 0 {
+		t.Errorf("weir localaws ended with %d, want 0", code)
+	}
+}
+
+func TestLocalAWSRefusesAnAliasThatNoClientCouldMake(t *testing.T) {
+	var said strings.Builder
+	code := weir.Main([]string{"localaws", "--listen", "127.0.0.1:0", "--kms-alias", "weir"}, io.Discard, &said)
+	if code != 1 || !strings.Contains(said.String(), "--kms-alias weir") {
+		t.Errorf("Main = %d, said %q; want 1 and the flag named", code, said.String())
+	}
+}
