@@ -3,8 +3,11 @@ package ring_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -281,4 +284,15 @@ func FuzzHostileRing(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The engine's half, too, stays inside the ring whatever the header says.
+func TestEngineStaysInBounds(t *testing.T) {
+	out, err := exec.Command(program(t, "hostile"), "200000", fmt.Sprint(time.Now().UnixNano()%1_000_000)).Output()
+	if err != nil {
+		t.Fatalf("hostile: %v", err)
+	}
+	if in := strings.TrimSpace(string(out)); in == "0" {
+		t.Error("no put found room: the program does not test")
+	}
 }

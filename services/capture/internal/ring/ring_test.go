@@ -3,11 +3,16 @@ package ring_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -318,4 +323,90 @@ func TestOneCaptureAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, w.Path)
+}
+
+// A capture dies between any two steps of a checkpoint; the one that comes back begins at the old or at the new, and the
+// engine is told which.
+func TestCheckpointDiesHalfWay(t *testing.T) {
+	w := ringtest.Create(t, 64<<10)
+	r, err := ring.Open(w.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := r.Reader()
+	var positions [2]ring.Position
+	var before, after []byte
+	for i := range positions {
+		w.Put(text(uint64(i+1)), at(uint64(i+1)))
+		expect(t, reader, fmt.Sprint(i+1))
+		positions[i] = reader.Position()
+		positions[i].Hash, positions[i].Lost = sha256.Sum256([]byte{byte(i)}), uint64(i)
+		before = bytes.Clone(w.Memory()[:1024])
+		if err := r.Checkpoint(positions[i]); err != nil {
+			t.Fatal(err)
+		}
+		after = bytes.Clone(w.Memory()[:1024])
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The words that the second checkpoint wrote, in its order: the slot, the switch, tail, stored, durable.
+	var order []int
+	for offset := 512; offset < 768; offset += 8 {
+		order = append(order, offset)
+	}
+	order = append(order, 448, 256, 264, 272)
+	copy(w.Memory(), before)
+	for i, offset := range order {
+		copy(w.Memory()[offset:offset+8], after[offset:offset+8])
+		state := bytes.Clone(w.Memory()[:1024])
+		r, err := ring.Open(w.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := positions[0]
+		if i >= len(order)-4 {
+			want = positions[1]
+		}
+		if got := r.Reader().Position(); got != want || w.Stored() != want.Number || w.Durable() != want.Number {
+			t.Errorf("dead after the word at %d: the next begins at %+v with stored %d, durable %d; want %+v",
+				offset, got, w.Stored(), w.Durable(), want)
+		}
+		if tail := binary.LittleEndian.Uint64(w.Memory()[256:]); tail != want.Tail {
+			t.Errorf("dead after the word at %d: the tail is at %d, want %d", offset, tail, want.Tail)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		copy(w.Memory(), state)
+	}
+}
+
+func TestPermissionDeniedNamesTheGroup(t *testing.T) {
+	w := ringtest.Create(t, 64<<10)
+	dir := filepath.Dir(w.Path)
+	if err := errors.Join(os.Chmod(w.Path, 0), os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 {
+		// Root may open everything; this thread looks at files as another user does.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := syscall.Setfsuid(65534); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := syscall.Setfsuid(0); err != nil {
+				t.Fatal(err)
+			}
+		}()
+	}
+	_, err := ring.Open(w.Path)
+	group := strconv.Itoa(os.Getgid())
+	if g, lookup := user.LookupGroupId(group); lookup == nil {
+		group = g.Name
+	}
+	if !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "group "+group) {
+		t.Errorf("Open = %v, want denied, with group %s", err, group)
+	}
 }
