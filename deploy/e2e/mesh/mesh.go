@@ -42,6 +42,9 @@ type Options struct {
 	HBA       string            // pg_hba.conf; trust where empty
 	NoStream  bool              // leave the stream stopped
 	NoCapture bool              // do not start capture
+	// NoServer leaves PostgreSQL to the caller, who gives it Ring() as its ring
+	// and starts it before or after. Postgres is then nil.
+	NoServer bool
 }
 
 // Mesh is a running mesh.
@@ -59,6 +62,7 @@ type Mesh struct {
 	ClusterResourceID, KinesisStream, KMSKeyID string
 
 	processes map[string]*process
+	dataKeys  map[string][]byte // by ciphertext, as KMS decrypted them
 }
 
 // Start brings a mesh up with its stream started, and takes it down when the
@@ -80,19 +84,9 @@ func Start(t testing.TB, o Options) *Mesh {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	pg, err := postgres.Start(ctx, postgres.Options{
-		Dir:      m.Path("postgres"),
-		Module:   filepath.Join(m.bin, "weir.so"),
-		RingFile: m.ring,
-		RingSize: o.RingSize,
-		Settings: o.Settings,
-		HBA:      o.HBA,
-	})
-	if err != nil {
-		t.Fatalf("starting PostgreSQL: %v", err)
+	if !o.NoServer {
+		m.startPostgres(ctx, o)
 	}
-	m.Postgres = pg
-	t.Cleanup(func() { pg.Stop(postgres.Immediate) })
 
 	t.Cleanup(m.stopAll)
 	for _, name := range startOrder {
@@ -104,6 +98,26 @@ func Start(t testing.TB, o Options) *Mesh {
 	m.register(ctx, o)
 	return m
 }
+
+func (m *Mesh) startPostgres(ctx context.Context, o Options) {
+	m.t.Helper()
+	pg, err := postgres.Start(ctx, postgres.Options{
+		Dir:      m.Path("postgres"),
+		Module:   m.Module(),
+		RingFile: m.ring,
+		RingSize: o.RingSize,
+		Settings: o.Settings,
+		HBA:      o.HBA,
+	})
+	if err != nil {
+		m.t.Fatalf("starting PostgreSQL: %v", err)
+	}
+	m.Postgres = pg
+	m.t.Cleanup(func() { pg.Stop(postgres.Immediate) })
+}
+
+// Module is the path of the engine module.
+func (m *Mesh) Module() string { return filepath.Join(m.bin, "weir.so") }
 
 // Path names a file of the mesh's own directory.
 func (m *Mesh) Path(elem ...string) string {

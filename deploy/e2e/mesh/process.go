@@ -138,13 +138,16 @@ func (m *Mesh) register(ctx context.Context, o Options) {
 	m.t.Helper()
 	client := certs.TLS(m.Path("certs"), "client")
 	connect := map[string]any{
-		"postgres_dsn": m.Postgres.DSN("postgres", "postgres"), "aws_endpoint": m.AWSEndpoint(), "region": "us-east-1",
+		"aws_endpoint": m.AWSEndpoint(), "region": "us-east-1",
 		"access_key_id": "weir", "secret_access_key": "weir-secret", "cluster_id": "test",
 		"nats_url": "tls://" + m.Addr(NATS), "ca_file": client.CAFile, "client_cert_file": client.CertFile, "client_key_file": client.KeyFile,
 		"grpc": map[string]string{
 			"control": m.Addr(Control), "capture": m.Addr(Capture), "crypto": m.Addr(Crypto),
 			"publisher": m.Addr(Publisher), "notifier": m.Addr(Notifier),
 		},
+	}
+	if m.Postgres != nil {
+		connect["postgres_dsn"] = m.Postgres.DSN("postgres", "postgres")
 	}
 	m.Connect = m.Path("connect.json")
 	m.writeJSON(m.Connect, connect)

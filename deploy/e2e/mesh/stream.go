@@ -115,15 +115,34 @@ func (m *Mesh) Records(ctx context.Context) ([]Record, error) {
 	}
 	records := make([]Record, len(sealed))
 	for i, s := range sealed {
-		plain, err := s.Open()
-		if err != nil {
+		if records[i], err = s.record(); err != nil {
 			return nil, err
-		}
-		if err := json.Unmarshal(plain, &records[i]); err != nil {
-			return nil, fmt.Errorf("DAS record: %w", err)
 		}
 	}
 	return records, nil
+}
+
+// OpenRecord opens one record as it came from Kinesis.
+func (m *Mesh) OpenRecord(ctx context.Context, data []byte) (Record, error) {
+	if m.dataKeys == nil {
+		m.dataKeys = map[string][]byte{}
+	}
+	s, err := m.unwrap(ctx, data, m.dataKeys)
+	if err != nil {
+		return Record{}, err
+	}
+	return s.record()
+}
+
+func (s Sealed) record() (r Record, err error) {
+	plain, err := s.Open()
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(plain, &r); err != nil {
+		return r, fmt.Errorf("DAS record: %w", err)
+	}
+	return r, nil
 }
 
 // Open returns the record in clear.
