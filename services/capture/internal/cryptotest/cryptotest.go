@@ -4,6 +4,8 @@ package cryptotest
 
 import (
 	"context"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -58,6 +60,13 @@ func (r *Replica) Journal() []*cryptov1.SealRecord {
 	return append([]*cryptov1.SealRecord(nil), r.journal...)
 }
 
+// Streams is how many streams have been opened so far.
+func (r *Replica) Streams() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.streams
+}
+
 // SetAway makes the replica refuse to journal anything, or take it up again.
 func (r *Replica) SetAway(away bool) {
 	r.mu.Lock()
@@ -82,6 +91,9 @@ func (r *Replica) Seal(stream grpc.BidiStreamingServer[cryptov1.SealRequest, cry
 	r.mu.Unlock()
 	for n := uint64(1); ; n++ {
 		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil // the sender is done
+		}
 		if err != nil {
 			return err
 		}

@@ -2,7 +2,8 @@
 // journal has on disk.
 //
 // It keeps a few streams open, spread over crypto's replicas, and gives each
-// record to whichever stream has room. A stream that breaks gives its records
+// record to whichever stream has room. Each stream has its turn of a few seconds
+// and is opened again, so that replicas that come get a share. A stream that breaks gives its records
 // back, and another takes them; a record that waits too long is sent a second
 // time over another stream, for the replica that has it may be stuck. So a
 // record can be journalled twice, and is then the same to the byte.
@@ -35,6 +36,12 @@ const (
 	// hedgeAfter is how long a record waits for its acknowledgement before it
 	// is sent over another stream as well.
 	hedgeAfter = 2 * time.Second
+	// turn is how long a stream lasts at most, and half of it at least. A stream
+	// is tied to a replica, so this is how soon one that is new gets its share
+	// once its address is known. It is shorter than the grace that a replica
+	// gives to connections which are to move, so that none is cut with records on
+	// its way.
+	turn = 8 * time.Second
 )
 
 // Record is one record on its way. The caller must not change it between Send
@@ -60,6 +67,8 @@ type Outbox struct {
 	crypto  cryptov1.CryptoServiceClient
 	open    *cryptov1.SealOpen
 	streams int
+	turn    time.Duration // turn and hedgeAfter, but for tests
+	hedging time.Duration
 	log     *slog.Logger
 	queue   chan *Record
 	results chan Result
@@ -79,6 +88,8 @@ func New(crypto cryptov1.CryptoServiceClient, open *cryptov1.SealOpen, streams i
 		crypto:  crypto,
 		open:    open,
 		streams: streams,
+		turn:    turn,
+		hedging: hedgeAfter,
 		log:     log,
 		queue:   make(chan *Record, queueLength),
 		results: make(chan Result, queueLength),
@@ -115,7 +126,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 
 // hedge queues again what has been with a stream for too long.
 func (o *Outbox) hedge(ctx context.Context) error {
-	tick := time.NewTicker(hedgeAfter / 4)
+	tick := time.NewTicker(o.hedging / 4)
 	defer tick.Stop()
 	for {
 		select {
@@ -130,13 +141,13 @@ func (o *Outbox) hedge(ctx context.Context) error {
 	}
 }
 
-// stale returns the records that have been with a stream since before now − hedgeAfter.
+// stale returns the records that have been with a stream for too long at now.
 func (o *Outbox) stale(now time.Time) []*Record {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var late []*Record
 	for r, since := range o.waiting {
-		if !since.IsZero() && now.Sub(since) > hedgeAfter {
+		if !since.IsZero() && now.Sub(since) > o.hedging {
 			o.waiting[r] = now
 			late = append(late, r)
 		}

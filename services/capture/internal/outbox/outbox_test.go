@@ -18,10 +18,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start serves r and returns an outbox that sends to it.
-func start(t *testing.T, r *cryptotest.Replica, streams int) *outbox.Outbox {
+func start(t *testing.T, r *cryptotest.Replica, streams int, options ...func(*outbox.Outbox)) *outbox.Outbox {
 	t.Helper()
 	open := &cryptov1.SealOpen{ClusterResourceId: "cluster-TEST", InstanceResourceId: "db-TEST"}
 	o := outbox.New(r.Serve(t), open, streams, slog.New(slog.DiscardHandler))
+	for _, option := range options {
+		option(o)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -79,6 +82,30 @@ func TestEveryRecordHasOneResult(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A stream that has had its turn gives no record back: what it took, it
+// delivered.
+func TestTurnsLoseAndRepeatNothing(t *testing.T) {
+	r := &cryptotest.Replica{}
+	o := start(t, r, 3, func(o *outbox.Outbox) { o.SetTimes(4*time.Millisecond, time.Hour) })
+	const records = 2000
+	sendAll(t, o, records)
+	times := map[string]int{}
+	for _, record := range r.Journal() {
+		times[record.GetMessageId()]++
+	}
+	for i := range records {
+		if n := times[fmt.Sprint(i)]; n != 1 {
+			t.Errorf("record %d is in the journal %d times, want once", i, n)
+		}
+	}
+	if n := r.Streams(); n <= 3 {
+		t.Errorf("%d streams were opened, want many: none had its turn", n)
+	}
+	if !o.Healthy() {
+		t.Error("Healthy = false after streams had their turn, want true")
 	}
 }
 

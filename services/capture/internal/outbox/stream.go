@@ -2,7 +2,10 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,10 +36,13 @@ func (o *Outbox) keepStream(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if progress {
+		switch {
+		case err == nil:
+			continue // its turn is over: on to the next replica
+		case progress:
 			// A replica that drains ends a stream that was well: no trouble yet.
 			wait.Reset()
-		} else {
+		default:
 			o.health.broken(fault.FromStatus(err))
 		}
 		if wait.Wait(ctx) != nil {
@@ -46,8 +52,9 @@ func (o *Outbox) keepStream(ctx context.Context) error {
 	return nil
 }
 
-// runStream sends over one stream until it breaks. sent is what it leaves
-// without an acknowledgement; progress is whether anything was acknowledged.
+// runStream sends over one stream until its turn is over, which is no error, or
+// it breaks. sent is what it leaves without an acknowledgement; progress is
+// whether anything was acknowledged.
 func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := o.crypto.Seal(ctx)
@@ -76,14 +83,23 @@ func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, er
 		}
 	}()
 
+	turn := time.After(o.turn/2 + rand.N(o.turn/2))
+	leaving, closed := false, false
 	for {
 		queue := o.queue
-		if len(sent.records) >= perStream {
+		if leaving || len(sent.records) >= perStream {
 			queue = nil
+		}
+		if leaving && !closed && len(sent.records) == 0 {
+			closed = true
+			// Whatever is wrong with the stream, Recv says it.
+			_ = stream.CloseSend()
 		}
 		select {
 		case <-ctx.Done():
 			return progress, ctx.Err()
+		case <-turn:
+			leaving = true
 		case r := <-queue:
 			if !o.take(r) {
 				continue
@@ -96,6 +112,9 @@ func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, er
 				return progress, fmt.Errorf("sending to crypto: %w", recvErr)
 			}
 		case answer, ok := <-answers:
+			if !ok && closed && errors.Is(recvErr, io.EOF) {
+				return progress, nil
+			}
 			if !ok {
 				return progress, fmt.Errorf("waiting for crypto: %w", recvErr)
 			}
