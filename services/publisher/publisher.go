@@ -57,7 +57,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return endedEarly(ctx, err)
 	}
 
-	mover, err := relay.New(jrn, client, relay.Limits{
+	mover, err := relay.New(jrn, &remaking{Client: client, log: log}, relay.Limits{
 		Bytes: cfg.MemoryBytes, LaneBytes: cfg.StreamBytes, Workers: cfg.Workers, Linger: cfg.Linger,
 	}, log, tel)
 	if err != nil {

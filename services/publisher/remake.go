@@ -1,0 +1,47 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/weir-das/weir/pkg/obs"
+	"github.com/weir-das/weir/services/publisher/internal/kinesis"
+)
+
+// remakeWait bounds one try. Making a stream takes AWS longer; the relay, which
+// tries its records again, comes back for the rest.
+const remakeWait = 5 * time.Second
+
+// remaking is the relay's Kinesis. A stream that is gone while records wait for
+// it is made again: somebody deleted it behind Weir's back, or the endpoint is
+// one that forgets. Control deletes a stream only when nothing waits, so what
+// waits is proof that the stream is wanted.
+type remaking struct {
+	*kinesis.Client
+	log *slog.Logger
+}
+
+// Put implements relay.Putter. The error stays what it was: the relay tries the
+// records again.
+func (r *remaking) Put(ctx context.Context, stream string, records []kinesis.Record) ([]error, error) {
+	results, err := r.Client.Put(ctx, stream, records)
+	if errors.Is(err, kinesis.ErrNoStream) && strings.HasPrefix(stream, streamPrefix) {
+		r.remake(ctx, stream)
+	}
+	return results, err
+}
+
+func (r *remaking) remake(ctx context.Context, stream string) {
+	ctx, cancel := context.WithTimeout(ctx, remakeWait)
+	defer cancel()
+	_, created, err := r.Ensure(ctx, stream)
+	if created {
+		r.log.Warn("a Kinesis stream was gone and is made again; what nobody had read from it is lost", obs.KeyStream, stream)
+	}
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("a Kinesis stream is gone and cannot be made again", obs.KeyStream, stream, obs.KeyErr, err)
+	}
+}
