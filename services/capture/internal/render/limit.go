@@ -97,7 +97,7 @@ func paramField(i int) string { return "paramList[" + strconv.Itoa(i) + "]" }
 
 // appendElements appends the event's elements, whole if they may be.
 func (r *Renderer) appendElements(dst []byte) (out []byte, elements int) {
-	start, count := len(dst), max(1, len(r.activity.objects))
+	start, count := len(dst), max(1, r.itself+len(r.activity.objects))
 	whole := r.textBytes() <= MaxBytes
 	for i := 0; whole && i < count; i++ {
 		dst = r.appendElement(dst, i)
@@ -106,7 +106,7 @@ func (r *Renderer) appendElements(dst []byte) (out []byte, elements int) {
 	if !whole {
 		dst, count = r.appendCut(dst[:start], count)
 	}
-	if total := uint64(r.activity.objectCount) + uint64(r.activity.objectsOmitted); total > uint64(count) {
+	if total := uint64(r.itself) + uint64(r.activity.objectCount) + uint64(r.activity.objectsOmitted); total > uint64(count) {
 		r.markList(das.FieldElements, total)
 	}
 	return dst, count

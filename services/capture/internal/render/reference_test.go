@@ -81,8 +81,15 @@ func reference(cfg render.Config, a *activityv1.Activity) string {
 		}
 	}
 	objects := a.GetObjects()
-	if len(objects) == 0 {
-		objects = []*activityv1.Object{{}}
+	functions := 0
+	for _, o := range objects {
+		if o.GetType() == activityv1.ObjectType_OBJECT_TYPE_FUNCTION {
+			functions++
+		}
+	}
+	call := a.GetClass() == activityv1.Class_CLASS_FUNCTION || a.GetKind() != activityv1.Kind_KIND_STATEMENT
+	if functions == len(objects) && (functions == 0 || !call) {
+		objects = append([]*activityv1.Object{{}}, objects...)
 	}
 	var elements [][]byte
 	for _, o := range objects {

@@ -50,6 +50,7 @@ type Renderer struct {
 	event     das.Event
 	command   string // of the statement; an object may have another one
 	class     string // likewise
+	itself    int    // 1 where the statement has an element before its objects'
 	texts     texts
 	truncated []das.Truncation
 	params    []das.Nullable[string] // the room of event.ParamList
@@ -107,6 +108,10 @@ func (r *Renderer) fill() {
 	s := &a.session
 	e.StartTime, e.LogTime = a.startedAt.time(), a.endedAt.time()
 	e.StatementID, e.SubstatementID = a.statementID, a.substatementID
+	r.itself = 0
+	if r.onlyFunctions() {
+		r.itself = 1
+	}
 	r.command, r.class = r.name("command", a.command, maxCode), className(a.kind, a.class)
 	e.DatabaseName = r.name("databaseName", s.database, maxName)
 	e.DBUserName = r.name("dbUserName", s.user, maxName)
@@ -160,15 +165,29 @@ const (
 	netTCP    = "TCP"
 )
 
-// setObject makes the event that of object i, if there is one.
+// onlyFunctions says whether a statement that is no call itself touched
+// functions and nothing else: SELECT f(). It then has an element of its own
+// before theirs, as with pgaudit, or nothing would say that it was a SELECT.
+func (r *Renderer) onlyFunctions() bool {
+	a := &r.activity
+	for i := range a.objects {
+		if a.objects[i].kind != activityv1.ObjectType_OBJECT_TYPE_FUNCTION {
+			return false
+		}
+	}
+	return len(a.objects) > 0 && a.kind == activityv1.Kind_KIND_STATEMENT && a.class != activityv1.Class_CLASS_FUNCTION
+}
+
+// setObject makes the event element i: the statement itself, or one of its objects.
 func (r *Renderer) setObject(i int) {
 	e := &r.event
 	e.Command, e.Class = r.command, r.class
-	if i >= len(r.activity.objects) {
+	e.ObjectType, e.ObjectName = das.Nullable[string]{}, das.Nullable[string]{}
+	if i -= r.itself; i < 0 || i >= len(r.activity.objects) {
 		return
 	}
 	o := &r.activity.objects[i]
-	e.ObjectType, e.ObjectName = objectTypeName(o.kind), das.Nullable[string]{}
+	e.ObjectType = objectTypeName(o.kind)
 	if len(o.name) > 0 {
 		e.ObjectName = das.Some(r.name("objectName", o.name, maxObjectName))
 	}

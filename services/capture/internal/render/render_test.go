@@ -231,6 +231,33 @@ func TestElementPerObject(t *testing.T) {
 	}
 }
 
+// A SELECT that calls a function and reads no table is still a SELECT; a CALL
+// is nothing but its function.
+func TestCallOfAFunction(t *testing.T) {
+	for _, tt := range []struct {
+		command string
+		class   activityv1.Class
+		want    []string
+	}{
+		{"SELECT", activityv1.Class_CLASS_READ, []string{"SELECT READ ", "EXECUTE FUNCTION public.f"}},
+		{"CALL", activityv1.Class_CLASS_FUNCTION, []string{"EXECUTE FUNCTION public.f"}},
+	} {
+		a := simpleSelect()
+		a.Command, a.Class = tt.command, tt.class
+		a.Objects = []*activityv1.Object{
+			{Type: activityv1.ObjectType_OBJECT_TYPE_FUNCTION, Name: "public.f", Command: "EXECUTE", Class: activityv1.Class_CLASS_FUNCTION},
+		}
+		events, _ := renderOne(t, a)
+		var got []string
+		for _, e := range events {
+			got = append(got, strings.Join([]string{e.Command, e.Class, e.ObjectName.Value}, " "))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: elements (-want +got):\n%s", tt.command, diff)
+		}
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	good := marshal(t, simpleSelect())
 	changed := func(change func(*activityv1.Activity)) []byte {
