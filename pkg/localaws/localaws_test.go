@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -273,6 +274,36 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("New(%+v) = nil, want an error", opt)
 		}
 	}
+}
+
+// FuzzRequest: no request makes the endpoint panic, and whatever it refuses has a type.
+func FuzzRequest(f *testing.F) {
+	srv, err := localaws.New(localaws.Options{MaxBytes: 1 << 20})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("Kinesis_20131202.CreateStream", false, []byte(`{"StreamName":"s","ShardCount":1}`))
+	f.Add("Kinesis_20131202.PutRecords", false, []byte(`{"StreamName":"s","Records":[{"Data":"aGk=","PartitionKey":"k","ExplicitHashKey":"7"}]}`))
+	f.Add("Kinesis_20131202.ListShards", false, []byte(`{"NextToken":"eyJTdHJlYW0iOiJzIn0="}`))
+	f.Add("Kinesis_20131202.GetShardIterator", true, []byte("\xbf\x6aStreamName\x61s\xff"))
+	f.Add("TrentService.Decrypt", false, []byte(`{"CiphertextBlob":"AAAA","EncryptionContext":{"a":"b"}}`))
+	f.Fuzz(func(t *testing.T, target string, binary bool, body []byte) {
+		content := contentJSON
+		if binary {
+			content = contentCBOR
+		}
+		r := request(t, "http://localhost/", "x", content, body)
+		r.Header["X-Amz-Target"] = []string{target}
+		w := httptest.NewRecorder()
+		srv.ServeHTTP(w, r)
+		switch {
+		case w.Code == http.StatusOK || w.Code == http.StatusRequestEntityTooLarge:
+		case w.Code >= 500:
+			t.Fatalf("%s %q = %d %s, want no failure of the server", target, body, w.Code, w.Body)
+		case w.Header().Get("X-Amzn-Errortype") == "":
+			t.Fatalf("%s %q = %d %s, want an error with a type", target, body, w.Code, w.Body)
+		}
+	})
 }
 
 // BenchmarkPutRecords is the publisher's way of putting: about a MiB a call, over loopback.

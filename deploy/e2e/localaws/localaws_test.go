@@ -23,7 +23,7 @@ const (
 	secretKey = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 )
 
-// start serves on loopback until the test ends. Signatures are checked.
+// start serves with these options until the test ends. Signatures are checked.
 func start(t *testing.T, opt localaws.Options) (srv *localaws.Server, url string) {
 	t.Helper()
 	if opt.Credentials == nil {
@@ -33,6 +33,12 @@ func start(t *testing.T, opt localaws.Options) (srv *localaws.Server, url string
 	if err != nil {
 		t.Fatal(err)
 	}
+	return srv, serve(t, srv)
+}
+
+// serve answers on loopback until the test ends.
+func serve(t *testing.T, srv *localaws.Server) (url string) {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -41,12 +47,13 @@ func start(t *testing.T, opt localaws.Options) (srv *localaws.Server, url string
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ctx, lis) }()
 	t.Cleanup(func() {
+		client.CloseIdleConnections()
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve = %v, want nil", err)
 		}
 	})
-	return srv, "http://" + lis.Addr().String()
+	return "http://" + lis.Addr().String()
 }
 
 func kinesisClient(url string) *kinesis.Client {

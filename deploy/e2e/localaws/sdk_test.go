@@ -11,8 +11,11 @@ import (
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/transport/http"
 
 	"github.com/weir-das/weir/pkg/localaws"
+	"github.com/weir-das/weir/pkg/localaws/inject"
 )
 
 // TestSDKKinesis is a producer's and a consumer's day with the Go SDK.
@@ -130,5 +133,93 @@ func TestSDKKMS(t *testing.T) {
 	var disabled *kmstypes.DisabledException
 	if !errors.As(err, &disabled) {
 		t.Errorf("Decrypt with a disabled key = %v, want DisabledException", err)
+	}
+}
+
+// TestSDKSeesFaults: what a producer is to survive reaches it as from AWS.
+func TestSDKSeesFaults(t *testing.T) {
+	ctx := t.Context()
+	srv, url := start(t, localaws.Options{})
+	k, name := kinesisClient(url), aws.String("s")
+	if _, err := k.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: name, StreamModeDetails: &kinesistypes.StreamModeDetails{StreamMode: kinesistypes.StreamModeOnDemand}}); err != nil {
+		t.Fatal(err)
+	}
+	var entries []kinesistypes.PutRecordsRequestEntry
+	for range 200 {
+		entries = append(entries, kinesistypes.PutRecordsRequestEntry{PartitionKey: name, Data: []byte("x")})
+	}
+	put := func() (*kinesis.PutRecordsOutput, error) {
+		return k.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: name, Records: entries})
+	}
+	remove := srv.Kinesis().FailPut(inject.Fault{Fraction: 0.5, Seed: 3, Code: "ProvisionedThroughputExceededException"})
+	out, err := put()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	for _, r := range out.Records {
+		if r.ErrorCode != nil && *r.ErrorCode == "ProvisionedThroughputExceededException" && r.SequenceNumber == nil {
+			failed++
+		}
+	}
+	if failed < 60 || failed > 140 || int(*out.FailedRecordCount) != failed {
+		t.Errorf("%d of 200 records failed and FailedRecordCount is %d, want about 100 both", failed, *out.FailedRecordCount)
+	}
+	remove()
+	for code, fault := range map[string]smithy.ErrorFault{"InternalFailure": smithy.FaultServer, "AccessDeniedException": smithy.FaultClient} {
+		remove := srv.Kinesis().FailPut(inject.Fault{Code: code})
+		_, err := put()
+		var api smithy.APIError
+		if !errors.As(err, &api) || api.ErrorCode() != code {
+			t.Errorf("PutRecords = %v, want %s", err, code)
+		}
+		var status *http.ResponseError
+		if errors.As(err, &status) && (status.HTTPStatusCode() >= 500) != (fault == smithy.FaultServer) {
+			t.Errorf("%s has status %d", code, status.HTTPStatusCode())
+		}
+		remove()
+	}
+	if _, err := put(); err != nil {
+		t.Errorf("with all faults removed PutRecords = %v", err)
+	}
+}
+
+// TestSDKPages: the SDK's own paginators find everything and end.
+func TestSDKPages(t *testing.T) {
+	ctx := t.Context()
+	_, url := start(t, localaws.Options{})
+	k := kinesisClient(url)
+	for i := range 7 {
+		if _, err := k.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: aws.String(string(rune('a' + i))), ShardCount: aws.Int32(1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := 0
+	for p := kinesis.NewListStreamsPaginator(k, &kinesis.ListStreamsInput{Limit: aws.Int32(3)}); p.HasMorePages(); {
+		page, err := p.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names += len(page.StreamNames)
+	}
+	if names != 7 {
+		t.Errorf("the paginator found %d streams, want 7", names)
+	}
+	m := kmsClient(url)
+	for range 5 {
+		if _, err := m.CreateKey(ctx, &kms.CreateKeyInput{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := 0
+	for p := kms.NewListKeysPaginator(m, &kms.ListKeysInput{Limit: aws.Int32(2)}); p.HasMorePages(); {
+		page, err := p.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys += len(page.Keys)
+	}
+	if keys != 5 {
+		t.Errorf("the paginator found %d keys, want 5", keys)
 	}
 }

@@ -94,19 +94,19 @@ func (s *Service) writable(c operation.Call) (*stream, error) {
 }
 
 func (s *Service) putRecord(c operation.Call, out *wire.Writer) error {
-	p, err := s.place(c.Input)
-	if err != nil {
-		return err
-	}
+	p, misplaced := s.place(c.Input)
 	st, err := s.writable(c)
 	if err != nil {
 		return err
 	}
 	defer st.mu.Unlock()
+	if misplaced != nil {
+		return misplaced
+	}
 	if err := s.fits(st, p); err != nil {
 		return err
 	}
-	if text := c.Str("SequenceNumberForOrdering"); text != "" {
+	if text := c.Str("SequenceNumberForOrdering"); text != "" && text != "0" {
 		if seq, ok := parseSequence(text); !ok || seq.time().After(c.Now) {
 			return wire.Errorf("InvalidArgumentException", "ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
 				text, st.name, s.opt.AccountID)
@@ -123,23 +123,15 @@ func (s *Service) putRecord(c operation.Call, out *wire.Writer) error {
 }
 
 func (s *Service) putRecords(c operation.Call, out *wire.Writer) error {
-	all := make([]placed, c.Len("Records"))
-	total := 0
-	for i := range all {
-		var err error
-		if all[i], err = s.place(c.At("Records", i)); err != nil {
-			return err
-		}
-		total += len(all[i].data) + len(all[i].key)
-	}
-	if total > maxBatchBytes {
-		return wire.Errorf("InvalidArgumentException", "Records size exceeds %d MB limit", maxBatchBytes>>20)
-	}
+	all, misplaced := s.placeAll(c) // outside the lock; told after the stream is known to be there, as AWS does
 	st, err := s.writable(c)
 	if err != nil {
 		return err
 	}
 	defer st.mu.Unlock()
+	if misplaced != nil {
+		return misplaced
+	}
 	for i := range all {
 		if err := s.fits(st, all[i]); err != nil {
 			return err
@@ -171,6 +163,23 @@ func (s *Service) putRecords(c operation.Call, out *wire.Writer) error {
 	writeEncryption(out, st)
 	out.EndMap()
 	return nil
+}
+
+// placeAll reads the fields of all records of a PutRecords.
+func (s *Service) placeAll(c operation.Call) ([]placed, error) {
+	all := make([]placed, c.Len("Records"))
+	total := 0
+	for i := range all {
+		var err error
+		if all[i], err = s.place(c.At("Records", i)); err != nil {
+			return nil, err
+		}
+		total += len(all[i].data) + len(all[i].key)
+	}
+	if total > maxBatchBytes {
+		return nil, wire.Errorf("InvalidArgumentException", "Records size exceeds %d MB limit", maxBatchBytes>>20)
+	}
+	return all, nil
 }
 
 // fits refuses a record larger than its stream allows. Larger than any stream may allow was refused by the schema.

@@ -85,18 +85,14 @@ func (s *Service) mergeShards(c operation.Call, _ *wire.Writer) error {
 			return s.notOpen(sh, st)
 		}
 	}
-	lower, upper := a, b
-	if b.first.less(a.first) {
-		lower, upper = b, a
-	}
-	if a == b || lower.last.next() != upper.first {
+	if a.last == (hashKey{}).previous() || a.last.next() != b.first { // the lower one must be named first
 		return wire.Errorf("InvalidArgumentException", "Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
 			shardName(a.id), shardName(b.id), st.name, s.opt.AccountID)
 	}
 	st.begin(stateUpdating, c.Now, s.opt.StateDelay, func(at time.Time) {
 		st.closeShard(a, at)
 		st.closeShard(b, at)
-		st.addShard(at, lower.first, upper.last, a.id, b.id)
+		st.addShard(at, a.first, b.last, a.id, b.id)
 		st.route()
 	})
 	return nil

@@ -179,13 +179,14 @@ func TestReshard(t *testing.T) {
 		if got := a.str("ChildShards", 1, "ParentShards", 0); got != "shardId-000000000000" {
 			t.Errorf("the child's parent is %s, want shard 0", got)
 		}
-		c.call("MergeShards", `{"StreamName":"s","ShardToMerge":"2","AdjacentShardToMerge":"1"}`).ok()
+		c.call("MergeShards", `{"StreamName":"s","ShardToMerge":"2","AdjacentShardToMerge":"1"}`).refused("InvalidArgumentException", "not an adjacent pair")
+		c.call("MergeShards", `{"StreamName":"s","ShardToMerge":"1","AdjacentShardToMerge":"2"}`).ok()
 		if got := put("5", "after"); got != "shardId-000000000003" {
 			t.Errorf("after the merge a record goes to %s, want shard 3", got)
 		}
 		a = c.call("ListShards", `{"StreamName":"s"}`)
-		if a.str("Shards", 3, "ParentShardId") != "shardId-000000000002" || a.str("Shards", 3, "AdjacentParentShardId") != "shardId-000000000001" {
-			t.Errorf("the merged shard = %v, want parents 2 and 1", a.get("Shards", 3))
+		if a.str("Shards", 3, "ParentShardId") != "shardId-000000000001" || a.str("Shards", 3, "AdjacentParentShardId") != "shardId-000000000002" {
+			t.Errorf("the merged shard = %v, want parents 1 and 2", a.get("Shards", 3))
 		}
 		start, end := a.str("Shards", 0, "SequenceNumberRange", "StartingSequenceNumber"), a.str("Shards", 0, "SequenceNumberRange", "EndingSequenceNumber")
 		if start >= end {
