@@ -78,8 +78,8 @@ func (r *Registry) Run(ctx context.Context) error {
 func (r *Registry) mirrorOnce(ctx context.Context, caughtUp func()) error {
 	// The client library notices a watch that the server has forgotten by its
 	// silence, after 20 s. A new connection is reason enough to ask.
-	reconnected := r.nats.StatusChanged(nats.CONNECTED)
-	defer r.nats.RemoveStatusListener(reconnected)
+	reconnected := r.js.Conn().StatusChanged(nats.CONNECTED)
+	defer r.js.Conn().RemoveStatusListener(reconnected)
 	w, err := r.control.Watch(ctx, clusterKeys+"*")
 	if err != nil {
 		return err

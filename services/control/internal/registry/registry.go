@@ -32,7 +32,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weir-das/weir/pkg/fault"
@@ -59,7 +58,7 @@ type Options struct {
 type Registry struct {
 	opts Options // immutable after Open
 	log  *slog.Logger
-	nats *nats.Conn
+	js   jetstream.JetStream
 
 	control jetstream.KeyValue
 	lease   jetstream.KeyValue
@@ -80,7 +79,7 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, log *slog.L
 	r := &Registry{
 		opts:      opts,
 		log:       log,
-		nats:      js.Conn(),
+		js:        js,
 		mirror:    make(map[string]Cluster),
 		followers: make(map[*follower]struct{}),
 	}
@@ -90,18 +89,14 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, log *slog.L
 	}{
 		{&r.control, jetstream.KeyValueConfig{
 			Bucket: bucketControl, Description: "Weir: clusters, instances, streams",
-			Storage: jetstream.FileStorage, History: 5,
+			Storage: jetstream.FileStorage, History: 5, Replicas: opts.Replicas,
 		}},
 		{&r.lease, jetstream.KeyValueConfig{
 			Bucket: bucketLease, Description: "Weir: which control replica acts",
-			Storage: jetstream.FileStorage, TTL: opts.LeaseTTL,
+			Storage: jetstream.FileStorage, TTL: opts.LeaseTTL, Replicas: opts.Replicas,
 		}},
-		{&r.reports, jetstream.KeyValueConfig{
-			Bucket: bucketReports, Description: "Weir: what captures last said",
-			Storage: jetstream.MemoryStorage, TTL: reportTTL,
-		}},
+		{&r.reports, r.reportsConfig()},
 	} {
-		b.cfg.Replicas = opts.Replicas
 		kv, err := js.CreateOrUpdateKeyValue(ctx, b.cfg)
 		if err != nil {
 			return nil, fault.As(fault.NotReady, fmt.Errorf("opening bucket %s: %w", b.cfg.Bucket, err))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -19,15 +20,43 @@ func (r *Registry) PutReport(ctx context.Context, in Instance, rep *controlv1.In
 	if err != nil {
 		return fmt.Errorf("encoding the report of %s: %w", in.ID, err)
 	}
-	if _, err := r.reports.Put(ctx, in.ResourceID, b); err != nil {
+	err = r.withReports(ctx, func() error {
+		_, err := r.reports.Put(ctx, in.ResourceID, b)
+		return err
+	})
+	if err != nil {
 		return unavailable("keeping the report of "+in.ID, err)
 	}
 	return nil
 }
 
+// withReports does what do does, in a bucket that is made anew where the server
+// has lost it: what lies in memory goes with a single server's restart.
+func (r *Registry) withReports(ctx context.Context, do func() error) error {
+	err := do()
+	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	if _, err := r.js.CreateOrUpdateKeyValue(ctx, r.reportsConfig()); err != nil {
+		return err
+	}
+	return do()
+}
+
+func (r *Registry) reportsConfig() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket: bucketReports, Description: "Weir: what captures last said",
+		Storage: jetstream.MemoryStorage, TTL: reportTTL, Replicas: r.opts.Replicas,
+	}
+}
+
 // Report returns what a capture last said, or nil.
 func (r *Registry) Report(ctx context.Context, in Instance) (*controlv1.InstanceReport, error) {
-	e, err := r.reports.Get(ctx, in.ResourceID)
+	var e jetstream.KeyValueEntry
+	err := r.withReports(ctx, func() (err error) {
+		e, err = r.reports.Get(ctx, in.ResourceID)
+		return err
+	})
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		return nil, nil

@@ -49,6 +49,7 @@ type capture struct {
 	generation      uint64
 	recording       bool
 	number, durable uint64
+	said            *controlv1.InstanceReport // nil before it said anything
 }
 
 // machine drives one cluster and knows what must become of it.
@@ -62,7 +63,9 @@ type machine struct {
 	now   time.Time
 
 	captures []*capture
-	old      registry.Cluster // a view that some frozen replica may still have
+	gone     string             // the call that fails
+	waiting  bool               // records, in the journal
+	views    []registry.Cluster // what frozen replicas may still see
 
 	wanted   registry.Status // what was accepted last
 	params   registry.Params
@@ -84,7 +87,7 @@ func newMachine(t *rapid.T, ctx context.Context, reg *registry.Registry, world *
 		m.captures = append(m.captures, &capture{in: in})
 	}
 	m.last = m.get()
-	m.old = m.last
+	m.views = append(m.views, m.last)
 	return m
 }
 
@@ -98,13 +101,13 @@ func (m *machine) get() registry.Cluster {
 
 func (m *machine) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
-		"start":    m.start,
-		"stop":     m.stop,
-		"pass":     m.pass,
-		"crash":    m.crash,
-		"away":     m.away,
-		"stale":    m.stale,
-		"remember": func(*rapid.T) { m.old = m.get() },
+		"start":  m.start,
+		"stop":   m.stop,
+		"pass":   m.pass,
+		"settle": m.settle,
+		"crash":  m.crash,
+		"outage": m.outage,
+		"stale":  m.stale,
 		"time": func(t *rapid.T) {
 			m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 11 * time.Second, 31 * time.Second}).Draw(t, "later"))
 		},
@@ -112,7 +115,8 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"follow": func(t *rapid.T) { c := m.some(t); m.follow(c); m.report(c) },
 		"record": m.record,
 		"report": func(t *rapid.T) { m.report(m.some(t)) },
-		"relay":  func(*rapid.T) { m.world.SetWaiting(m.last.ResourceID, 0) },
+		"drain":  func(t *rapid.T) { c := m.some(t); m.drain(c); m.report(c) },
+		"relay":  func(*rapid.T) { m.relay(0) },
 		"":       m.check,
 	}
 }
@@ -145,17 +149,17 @@ func (m *machine) stop(t *rapid.T) {
 	}
 }
 
-// pass looks once, with all well around it.
-func (m *machine) pass(t *rapid.T) {
-	if err := m.rec.Pass(m.ctx, m.get()); err != nil {
-		t.Fatalf("Pass = %v", err)
-	}
-}
+// pass looks once. A service that is away is all that may stop it.
+func (m *machine) pass(t *rapid.T) { m.look(t, m.get()) }
 
 // stale looks with the eyes of a replica that has slept.
 func (m *machine) stale(t *rapid.T) {
-	if err := m.rec.Pass(m.ctx, m.old); err != nil {
-		t.Fatalf("Pass(old) = %v", err)
+	m.look(t, rapid.SampledFrom(m.views[max(0, len(m.views)-8):]).Draw(t, "view"))
+}
+
+func (m *machine) look(t *rapid.T, c registry.Cluster) {
+	if err := m.rec.Pass(m.ctx, c); err != nil && (!fault.Is(err, fault.NotReady) || m.gone == "") {
+		t.Fatalf("Pass without %q = %v", m.gone, err)
 	}
 }
 
@@ -164,28 +168,26 @@ func (m *machine) crash(t *rapid.T) {
 	ctx, die := context.WithCancel(m.ctx)
 	defer die()
 	left := rapid.IntRange(0, 3).Draw(t, "calls before the crash")
-	m.world.Faults(nil, func(string) {
+	m.world.Faults(m.away, func(string) {
 		if left--; left < 0 {
 			die()
 		}
 	})
-	defer m.world.Faults(nil, nil)
+	defer m.world.Faults(m.away, nil)
 	_ = m.rec.Pass(ctx, m.get()) // whatever it returns, nobody is there to hear
 }
 
-// away looks while one of the services is gone.
-func (m *machine) away(t *rapid.T) {
-	gone := rapid.SampledFrom([]string{"EnsureStream", "GetStatus", "DeleteStream", "Notify"}).Draw(t, "gone")
-	m.world.Faults(func(method string) error {
-		if method == gone {
-			return streamtest.Away(method)
-		}
-		return nil
-	}, nil)
-	defer m.world.Faults(nil, nil)
-	if err := m.rec.Pass(m.ctx, m.get()); err != nil && !fault.Is(err, fault.NotReady) {
-		t.Fatalf("Pass without %s = %v, want not ready or nothing", gone, err)
+// outage makes one of the calls fail, or none, until the next outage.
+func (m *machine) outage(t *rapid.T) {
+	m.gone = rapid.SampledFrom([]string{"EnsureStream", "GetStatus", "DeleteStream", "Notify", "Notify", ""}).Draw(t, "gone")
+	m.world.Faults(m.away, nil)
+}
+
+func (m *machine) away(method string) error {
+	if method == m.gone {
+		return streamtest.Away(method)
 	}
+	return nil
 }
 
 // follow does what was told last.
@@ -202,20 +204,28 @@ func (m *machine) record(t *rapid.T) {
 	}
 }
 
+// drain makes durable what was recorded: it is in the journal then.
 func (m *machine) drain(c *capture) {
-	if c.durable < c.number {
+	if c.alive && c.durable < c.number {
 		c.durable = c.number
-		m.world.SetWaiting(m.last.ResourceID, 1)
+		m.relay(1)
 	}
+}
+
+// relay sets how much waits in the journal.
+func (m *machine) relay(left uint64) {
+	m.waiting = left > 0
+	m.world.SetWaiting(m.last.ResourceID, left)
 }
 
 func (m *machine) report(c *capture) {
 	if !c.alive {
 		return
 	}
-	if err := m.reg.PutReport(m.ctx, c.in, &controlv1.InstanceReport{
+	c.said = &controlv1.InstanceReport{
 		ReportedAt: timestamppb.New(m.now), Generation: c.generation, EngineRunning: true, Number: c.number, Durable: c.durable,
-	}); err != nil {
+	}
+	if err := m.reg.PutReport(m.ctx, c.in, c.said); err != nil {
 		m.t.Fatalf("PutReport = %v", err)
 	}
 }
@@ -233,6 +243,9 @@ func (m *machine) check(t *rapid.T) {
 	c := m.get()
 	s, was := c.Stream, m.last.Stream
 	m.last = c
+	if c.Revision > m.views[len(m.views)-1].Revision {
+		m.views = append(m.views, c)
+	}
 	if s.Status != was.Status {
 		if !slices.Contains(legal[was.Status], s.Status) {
 			t.Fatalf("status went from %s to %s", was.Status, s.Status)
@@ -250,6 +263,9 @@ func (m *machine) check(t *rapid.T) {
 	if up := s.Status == registry.Starting || s.Status == registry.Started; s.Told.Recording && !up || !s.Told.Recording && s.Status == registry.Started {
 		t.Fatalf("%s with recording %v", s.Status, s.Told.Recording)
 	}
+	if s.DeleteKinesis && (s.Status == registry.Starting || s.Status == registry.Started) {
+		t.Fatalf("%s, and the Kinesis stream to be deleted", s.Status)
+	}
 	if s.Told.Recording && !m.world.HasStream(s.KinesisStream) {
 		t.Fatalf("captures were told to record while there is no Kinesis stream")
 	}
@@ -258,25 +274,51 @@ func (m *machine) check(t *rapid.T) {
 	}
 }
 
+// arrived checks that the status was due, and notes what is to be told.
 func (m *machine) arrived(kind notifierv1.EventKind, s registry.Stream) {
+	waited := s.Since.Sub(s.Told.At) >= limits.InstanceWait
+	var done, lagging, gone int
+	for _, c := range m.captures {
+		switch {
+		case c.said == nil || s.Since.Sub(c.said.GetReportedAt().AsTime()) > limits.LiveFor:
+			gone++
+		case c.said.GetGeneration() < s.Told.Generation || s.Status == registry.Stopped && c.said.GetDurable() < c.said.GetNumber():
+			lagging++
+		default:
+			done++
+		}
+	}
+	if s.Status == registry.Started && (done == 0 || lagging > 0 && !waited) || s.Status == registry.Stopped && lagging+gone > 0 && !waited {
+		m.t.Fatalf("%s with %d captures that have done it, %d that lag and %d that are gone, %v after they were told", s.Status, done, lagging, gone, s.Since.Sub(s.Told.At))
+	}
+	if s.Status == registry.Stopped && m.waiting {
+		m.t.Fatalf("stopped while records wait in the journal")
+	}
 	m.arrivals = append(m.arrivals, streamtest.Told{
 		Key: fmt.Sprintf("%s/%d/%s", m.last.ResourceID, s.Told.Generation, s.Status), Source: m.id, Kind: kind, At: s.Since,
 	})
 }
 
+// settle is one look while all is well.
+func (m *machine) settle(t *rapid.T) {
+	for _, c := range m.captures {
+		c.alive = true
+		m.follow(c)
+		m.drain(c)
+		m.report(c)
+	}
+	m.relay(0)
+	m.pass(t)
+	m.now = m.now.Add(time.Second)
+}
+
 // heal makes all well and lets it run.
 func (m *machine) heal() {
+	m.gone = ""
+	m.world.Faults(nil, nil)
 	for range 6 {
-		for _, c := range m.captures {
-			c.alive = true
-			m.follow(c)
-			m.drain(c)
-			m.report(c)
-		}
-		m.world.SetWaiting(m.last.ResourceID, 0)
-		m.pass(m.t)
+		m.settle(m.t)
 		m.check(m.t)
-		m.now = m.now.Add(time.Second)
 	}
 	s := m.last.Stream
 	if s.Status != m.wanted {

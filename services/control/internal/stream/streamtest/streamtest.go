@@ -6,6 +6,7 @@ package streamtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -14,10 +15,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 
+	"github.com/weir-das/weir/pkg/fault"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 	publisherv1 "github.com/weir-das/weir/proto/gen/weir/publisher/v1"
@@ -146,14 +146,14 @@ func (w *World) GetStatus(_ context.Context, req *publisherv1.GetStatusRequest) 
 // Notify keeps each key once.
 func (w *World) Notify(_ context.Context, req *notifierv1.NotifyRequest) (*notifierv1.NotifyResponse, error) {
 	if req.GetIdempotencyKey() == "" || req.GetOccurredAt() == nil {
-		return nil, status.Error(codes.InvalidArgument, "no key or no time")
+		return nil, fault.As(fault.Invalid, errors.New("no key or no time"))
 	}
 	return &notifierv1.NotifyResponse{Event: &notifierv1.Event{Kind: req.GetKind()}}, w.call("Notify", func() error {
 		source := req.GetSourceId()
 		for _, t := range w.told[source] {
 			if t.Key == req.GetIdempotencyKey() {
 				if t.Kind != req.GetKind() {
-					return status.Error(codes.Aborted, "kept for something else")
+					return fault.As(fault.Conflict, errors.New("kept for something else"))
 				}
 				return nil
 			}
@@ -165,7 +165,7 @@ func (w *World) Notify(_ context.Context, req *notifierv1.NotifyRequest) (*notif
 
 // ListEvents is not what control calls.
 func (w *World) ListEvents(context.Context, *notifierv1.ListEventsRequest) (*notifierv1.ListEventsResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "not in this world")
+	return nil, fault.As(fault.Invalid, errors.New("not in this world"))
 }
 
 // CheckKey answers what Refuse set.
@@ -178,7 +178,7 @@ func (w *World) CheckKey(_ context.Context, req *cryptov1.CheckKeyRequest) (*cry
 
 // Seal is not what control calls.
 func (w *World) Seal(grpc.BidiStreamingServer[cryptov1.SealRequest, cryptov1.SealResponse]) error {
-	return status.Error(codes.Unimplemented, "not in this world")
+	return fault.As(fault.Invalid, errors.New("not in this world"))
 }
 
 // Register puts all three services on a server.
@@ -195,7 +195,10 @@ func (w *World) Conn(tb testing.TB) *grpc.ClientConn {
 	if err != nil {
 		tb.Fatalf("Listen = %v", err)
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		resp, err := handle(ctx, req)
+		return resp, fault.Status(err).Err() // as pkg/rpc does
+	}))
 	w.Register(s)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(lis) }()
@@ -215,7 +218,7 @@ func (w *World) Conn(tb testing.TB) *grpc.ClientConn {
 	return conn
 }
 
-// Away is the answer of a service that is not there.
+// Away is the answer of a service that cannot serve.
 func Away(method string) error {
-	return status.Error(codes.Unavailable, fmt.Sprintf("%s: connection refused", method))
+	return fault.As(fault.NotReady, fmt.Errorf("%s: connection refused", method))
 }

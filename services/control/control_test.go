@@ -1,0 +1,504 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weir-das/weir/pkg/certs"
+	"github.com/weir-das/weir/pkg/fault"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
+	"github.com/weir-das/weir/services/control"
+	"github.com/weir-das/weir/services/control/internal/stream/streamtest"
+)
+
+const (
+	stopped  = controlv1.StreamStatus_STREAM_STATUS_STOPPED
+	starting = controlv1.StreamStatus_STREAM_STATUS_STARTING
+	started  = controlv1.StreamStatus_STREAM_STATUS_STARTED
+	stopping = controlv1.StreamStatus_STREAM_STATUS_STOPPING
+)
+
+// told waits until as many events were told as kinds, and compares them.
+func (m *mesh) told(id string, kinds ...notifierv1.EventKind) {
+	m.t.Helper()
+	var have []streamtest.Told
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit) && len(have) < len(kinds); time.Sleep(20 * time.Millisecond) {
+		have = m.world.Told(id)
+	}
+	ok := len(have) == len(kinds)
+	for i := range min(len(have), len(kinds)) {
+		ok = ok && have[i].Kind == kinds[i]
+	}
+	if !ok {
+		m.t.Errorf("told %v, want %v", have, kinds)
+	}
+}
+
+const (
+	toldStarted = notifierv1.EventKind_EVENT_KIND_STREAM_STARTED
+	toldStopped = notifierv1.EventKind_EVENT_KIND_STREAM_STOPPED
+)
+
+// A stream's life, through two replicas at once.
+func TestTheLifeOfAStream(t *testing.T) {
+	m := newMesh(t)
+	a, b := m.replica(), m.replica()
+	c := a.cluster("Orders", "db1", "DB2")
+	if c.GetClusterId() != "orders" || len(c.GetInstances()) != 2 || c.GetStream().GetStatus() != stopped || c.GetStream().GetProblem() != "" {
+		t.Fatalf("cluster = %v, want orders, two instances, stopped", c)
+	}
+	a.capture("orders", "db1")
+	b.capture("orders", "db2")
+	a.start("orders")
+	s := b.untilStatus("orders", started)
+	kinesis := s.GetStream().GetKinesisStream()
+	if kinesis != "aws-rds-das-"+c.GetClusterResourceId() || !m.world.HasStream(kinesis) || s.GetStream().GetMode() != controlv1.StreamMode_STREAM_MODE_ASYNC ||
+		s.GetStream().GetKmsKeyId() != "alias/audit" || s.GetStream().GetRecordLayout() != controlv1.RecordLayout_RECORD_LAYOUT_PACKED || s.GetStream().GetProblem() != "" {
+		t.Errorf("stream = %v, want it as it was started", s.GetStream())
+	}
+	for _, in := range s.GetInstances() {
+		if rep := in.GetReport(); rep.GetGeneration() != s.GetStream().GetGeneration() || time.Since(rep.GetReportedAt().AsTime()) > time.Minute || rep.GetEngineVersion() != "PostgreSQL 15.20" {
+			t.Errorf("%s has reported %v, want generation %d, now", in.GetInstanceId(), rep, s.GetStream().GetGeneration())
+		}
+	}
+	m.told("orders", toldStarted)
+
+	// Again the same is no change; anything else is refused.
+	a.start("orders")
+	other := startOf("orders")
+	other.KmsKeyId = "alias/other"
+	if _, err := b.as("client").StartStream(t.Context(), other); status.Code(err) != codes.Aborted {
+		t.Errorf("StartStream(another key) = %v, want ABORTED", err)
+	}
+	if tried := m.world.Tried(); len(tried) != 1 {
+		t.Errorf("keys tried = %v, want one try for one start", tried)
+	}
+	if _, err := a.as("client").DeleteCluster(t.Context(), &controlv1.DeleteClusterRequest{ClusterId: "orders"}); status.Code(err) != codes.Aborted {
+		t.Errorf("DeleteCluster(started) = %v, want ABORTED", err)
+	}
+	if _, err := a.as("client").DeleteInstance(t.Context(), &controlv1.DeleteInstanceRequest{ClusterId: "orders", InstanceId: "db1"}); status.Code(err) != codes.Aborted {
+		t.Errorf("DeleteInstance(lives, started) = %v, want ABORTED", err)
+	}
+
+	m.world.SetWaiting(c.GetClusterResourceId(), 3)
+	if _, err := b.as("client").StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders", DeleteKinesisStream: true}); err != nil {
+		t.Fatalf("StopStream = %v", err)
+	}
+	a.until("orders", "waiting for the journal", func(s *controlv1.GetStreamResponse) bool {
+		return s.GetStream().GetStatus() == stopping && strings.Contains(s.GetStream().GetProblem(), "wait in the journal")
+	})
+	if !m.world.HasStream(kinesis) {
+		t.Error("the Kinesis stream was deleted while records waited for it")
+	}
+	m.world.SetWaiting(c.GetClusterResourceId(), 0)
+	s = a.untilStatus("orders", stopped)
+	if m.world.HasStream(kinesis) || s.GetStream().GetProblem() != "" {
+		t.Errorf("stopped: Kinesis stream there: %v, problem %q, want neither", m.world.HasStream(kinesis), s.GetStream().GetProblem())
+	}
+	m.told("orders", toldStarted, toldStopped)
+	a.until("orders", "told", func(*controlv1.GetStreamResponse) bool {
+		_, err := b.as("client").DeleteCluster(t.Context(), &controlv1.DeleteClusterRequest{ClusterId: "orders"})
+		return status.Code(err) != codes.Unavailable
+	})
+	if list, err := a.as("client").ListClusters(t.Context(), &controlv1.ListClustersRequest{}); err != nil || len(list.GetClusters()) != 0 {
+		t.Errorf("ListClusters after deletion = %v, %v, want none", list, err)
+	}
+}
+
+// Whatever a control was doing when it ended, the next one does the rest.
+func TestARestartInEveryState(t *testing.T) {
+	m := newMesh(t)
+	gone := func(methods ...string) {
+		m.world.Faults(func(method string) error {
+			for _, g := range methods {
+				if method == g {
+					return streamtest.Away(method)
+				}
+			}
+			return nil
+		}, nil)
+	}
+	r := m.replica()
+	restart := func() {
+		r.stop()
+		r = m.replica()
+	}
+	c := r.cluster("orders", "db1")
+	name := c.GetStream().GetKinesisStream()
+
+	gone("EnsureStream")
+	r.start("orders")
+	r.until("orders", "held up by the publisher", func(s *controlv1.GetStreamResponse) bool {
+		return s.GetStream().GetStatus() == starting && strings.Contains(s.GetStream().GetProblem(), "making the Kinesis stream "+name)
+	})
+	restart() // starting, nothing made
+	gone("Notify")
+	r.until("orders", "waiting for a capture", func(s *controlv1.GetStreamResponse) bool {
+		return s.GetStream().GetGeneration() == 1 && strings.Contains(s.GetStream().GetProblem(), "db1: no capture has reported")
+	})
+	restart() // starting, captures told
+	stopCapture := r.capture("orders", "db1")
+	r.untilStatus("orders", started)
+	stopCapture()
+	restart() // started, not told to the notifier
+	if told := m.world.Told("orders"); len(told) != 0 {
+		t.Fatalf("told %v without a notifier", told)
+	}
+	gone("GetStatus")
+	m.told("orders", toldStarted)
+	stopCapture = r.capture("orders", "db1")
+	if _, err := r.as("client").StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders", DeleteKinesisStream: true}); err != nil {
+		t.Fatalf("StopStream = %v", err)
+	}
+	r.until("orders", "asking for the journal", func(s *controlv1.GetStreamResponse) bool {
+		return strings.Contains(s.GetStream().GetProblem(), "what waits in the journal")
+	})
+	stopCapture()
+	restart() // stopping, drained
+	gone("DeleteStream")
+	r.until("orders", "held up by Kinesis", func(s *controlv1.GetStreamResponse) bool {
+		return strings.Contains(s.GetStream().GetProblem(), "deleting the Kinesis stream "+name)
+	})
+	restart() // stopping, to be deleted
+	gone("Notify")
+	r.untilStatus("orders", stopped)
+	restart() // stopped, not told
+	gone()
+	m.told("orders", toldStarted, toldStopped)
+	if m.world.HasStream(name) {
+		t.Error("the Kinesis stream is still there")
+	}
+}
+
+// NATS is restarted under a stream that runs: what was on disk is there, what
+// captures said is said again.
+func TestNATSRestarts(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	r.cluster("orders", "db1")
+	r.capture("orders", "db1")
+	r.start("orders")
+	r.untilStatus("orders", started)
+	m.nats.Stop()
+	if _, err := r.as("client").GetStream(t.Context(), &controlv1.GetStreamRequest{ClusterId: "orders"}); status.Code(err) != codes.Unavailable {
+		t.Errorf("GetStream without NATS = %v, want UNAVAILABLE", err)
+	}
+	m.nats.Restart()
+	client := r.as("client")
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		_, err := client.StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders"})
+		if err == nil {
+			break
+		}
+		if status.Code(err) != codes.Unavailable || time.Now().After(limit) {
+			t.Fatalf("StopStream after the restart = %v", err)
+		}
+	}
+	s := r.untilStatus("orders", stopped)
+	if s.GetStream().GetProblem() != "" {
+		t.Errorf("problem = %q, want none: the capture has gone on", s.GetStream().GetProblem())
+	}
+	m.told("orders", toldStarted, toldStopped)
+}
+
+// A capture that is gone holds up neither a start nor, for long, a stop; both
+// say which.
+func TestACaptureThatIsGone(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	r.cluster("orders", "db1", "db2")
+	r.capture("orders", "db1")
+	r.start("orders")
+	s := r.untilStatus("orders", started)
+	if p := s.GetStream().GetProblem(); p != "db2: no capture has reported" {
+		t.Errorf("problem = %q, want it to name db2", p)
+	}
+	if _, err := r.as("client").StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders"}); err != nil {
+		t.Fatalf("StopStream = %v", err)
+	}
+	s = r.untilStatus("orders", stopped)
+	if p := s.GetStream().GetProblem(); !strings.Contains(p, "db2") || strings.Contains(p, "db1") {
+		t.Errorf("problem = %q, want it to name db2 alone", p)
+	}
+	if !m.world.HasStream(s.GetStream().GetKinesisStream()) {
+		t.Error("the Kinesis stream is gone, want it kept")
+	}
+	if _, err := r.as("client").StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders", DeleteKinesisStream: true}); status.Code(err) != codes.Aborted {
+		t.Errorf("StopStream(stopped, delete) = %v, want ABORTED", err)
+	}
+}
+
+func TestWatchInstance(t *testing.T) {
+	m := newMesh(t)
+	a, b := m.replica(), m.replica()
+	c := a.cluster("orders", "db1", "db2")
+	watch := func(r *replica, as, instance string) controlv1.ControlService_WatchInstanceClient {
+		t.Helper()
+		w, err := r.as(as).WatchInstance(t.Context(), &controlv1.WatchInstanceRequest{ClusterId: "orders", InstanceId: instance})
+		if err != nil {
+			t.Fatalf("WatchInstance = %v", err)
+		}
+		return w
+	}
+	next := func(w controlv1.ControlService_WatchInstanceClient) *controlv1.Desired {
+		t.Helper()
+		resp, err := w.Recv()
+		if err != nil {
+			t.Fatalf("Recv = %v", err)
+		}
+		return resp.GetDesired()
+	}
+	wa, wb := watch(a, "capture", "db1"), watch(b, "client", "db1")
+	off := &controlv1.Desired{
+		ClusterResourceId: c.GetClusterResourceId(), InstanceResourceId: c.GetInstances()[0].GetInstanceResourceId(),
+		KinesisStream: c.GetStream().GetKinesisStream(), Engine: "postgres",
+	}
+	on := proto.CloneOf(off)
+	on.Generation, on.Recording, on.Mode, on.KmsKeyId, on.RecordLayout = 1, true, controlv1.StreamMode_STREAM_MODE_ASYNC, "alias/audit", controlv1.RecordLayout_RECORD_LAYOUT_PACKED
+	offAgain := proto.CloneOf(on)
+	offAgain.Generation, offAgain.Recording = 2, false
+	for _, w := range []controlv1.ControlService_WatchInstanceClient{wa, wb} {
+		if got := next(w); !proto.Equal(got, off) {
+			t.Errorf("first = %v, want %v", got, off)
+		}
+	}
+	a.start("orders")
+	for _, w := range []controlv1.ControlService_WatchInstanceClient{wa, wb} {
+		if got := next(w); !proto.Equal(got, on) {
+			t.Errorf("after the start = %v, want %v", got, on)
+		}
+	}
+	if _, err := b.as("client").StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders"}); err != nil {
+		t.Fatalf("StopStream = %v", err)
+	}
+	for _, w := range []controlv1.ControlService_WatchInstanceClient{wa, wb} {
+		if got := next(w); !proto.Equal(got, offAgain) {
+			t.Errorf("after the stop = %v, want %v: what was recorded is still to be sealed", got, offAgain)
+		}
+	}
+	if got := next(watch(a, "capture", "db1")); !proto.Equal(got, offAgain) {
+		t.Errorf("first of a new watch = %v, want %v", got, offAgain)
+	}
+
+	// Deleted: the watch ends, at whichever replica.
+	w2 := watch(b, "capture", "db2")
+	next(w2)
+	if _, err := a.as("client").DeleteInstance(t.Context(), &controlv1.DeleteInstanceRequest{ClusterId: "orders", InstanceId: "db2"}); err != nil {
+		t.Fatalf("DeleteInstance = %v", err)
+	}
+	if _, err := w2.Recv(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("Recv after deletion = %v, want INVALID_ARGUMENT", err)
+	}
+	for _, instance := range []string{"db2", "nobody"} {
+		if _, err := watch(a, "capture", instance).Recv(); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("watch of %s = %v, want INVALID_ARGUMENT", instance, err)
+		}
+	}
+
+	// A control that stops tells its watchers to go elsewhere; it does not make
+	// its stop wait for them.
+	began := time.Now()
+	a.stop()
+	if took := time.Since(began); took >= m.cfg.RPC.Grace {
+		t.Errorf("the stop took %v, want less than the grace period", took)
+	}
+	if _, err := wa.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("Recv from a control that has stopped = %v, want UNAVAILABLE", err)
+	}
+}
+
+func TestWhoMayCallWhat(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	r.cluster("orders", "db1")
+	denied := func(what string, err error, want bool) {
+		t.Helper()
+		if got := status.Code(err) == codes.PermissionDenied; got != want {
+			t.Errorf("%s = %v, want denied: %v", what, err, want)
+		}
+	}
+	for _, name := range []string{"client", "capture", "publisher", "probe"} {
+		c := r.as(name)
+		person, capture := name == "client", name == "capture"
+		_, err := c.StartStream(t.Context(), startOf("nobody"))
+		denied("StartStream as "+name, err, !person)
+		_, err = c.StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders"})
+		denied("StopStream as "+name, err, !person)
+		_, err = c.GetStream(t.Context(), &controlv1.GetStreamRequest{ClusterId: "orders"})
+		denied("GetStream as "+name, err, !person)
+		_, err = c.CreateCluster(t.Context(), &controlv1.CreateClusterRequest{ClusterId: "orders", Engine: "postgres"})
+		denied("CreateCluster as "+name, err, !person)
+		_, err = c.GetCluster(t.Context(), &controlv1.GetClusterRequest{ClusterId: "orders"})
+		denied("GetCluster as "+name, err, !person)
+		_, err = c.ListClusters(t.Context(), &controlv1.ListClustersRequest{})
+		denied("ListClusters as "+name, err, !person)
+		_, err = c.DeleteCluster(t.Context(), &controlv1.DeleteClusterRequest{ClusterId: "nobody"})
+		denied("DeleteCluster as "+name, err, !person)
+		_, err = c.CreateInstance(t.Context(), &controlv1.CreateInstanceRequest{ClusterId: "orders", InstanceId: "db1"})
+		denied("CreateInstance as "+name, err, !person)
+		_, err = c.DeleteInstance(t.Context(), &controlv1.DeleteInstanceRequest{ClusterId: "orders", InstanceId: "nobody"})
+		denied("DeleteInstance as "+name, err, !person)
+		_, err = c.ReportInstance(t.Context(), &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1", Report: &controlv1.InstanceReport{}})
+		denied("ReportInstance as "+name, err, !capture)
+		ctx, cancel := context.WithCancel(t.Context())
+		w, err := c.WatchInstance(ctx, &controlv1.WatchInstanceRequest{ClusterId: "orders", InstanceId: "db1"})
+		if err == nil {
+			_, err = w.Recv()
+		}
+		denied("WatchInstance as "+name, err, !person && !capture)
+		cancel()
+	}
+}
+
+func TestKeysThatCannotBeUsed(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	r.cluster("orders", "db1")
+	for name, tt := range map[string]struct {
+		refusal error
+		want    codes.Code
+		text    string
+	}{
+		"disabled": {fault.As(fault.Invalid, errors.New("DisabledException: key k is disabled")), codes.InvalidArgument, "KMS key k cannot be used: InvalidArgument: DisabledException: key k is disabled"},
+		"denied":   {fault.As(fault.Denied, errors.New("AccessDeniedException")), codes.InvalidArgument, "KMS key k is denied to Weir"},
+		"away":     {fault.As(fault.NotReady, errors.New("KMS: no route to host")), codes.Unavailable, "KMS key k could not be tried, nothing was started: Unavailable: KMS: no route to host"},
+		"broken":   {errors.New("something"), codes.Unavailable, "KMS key k could not be tried"},
+	} {
+		m.world.Refuse("k", tt.refusal)
+		req := startOf("orders")
+		req.KmsKeyId = "k"
+		_, err := r.as("client").StartStream(t.Context(), req)
+		if st := status.Convert(err); st.Code() != tt.want || !strings.Contains(st.Message(), tt.text) {
+			t.Errorf("%s: StartStream = %v, want %v with %q", name, err, tt.want, tt.text)
+		}
+	}
+	if s := r.untilStatus("orders", stopped); s.GetStream().GetKmsKeyId() != "" || m.world.HasStream(s.GetStream().GetKinesisStream()) {
+		t.Errorf("stream after refusals = %v, want nothing of it", s.GetStream())
+	}
+	m.world.Refuse("k", nil)
+	req := startOf("orders")
+	req.KmsKeyId = "k"
+	if _, err := r.as("client").StartStream(t.Context(), req); err != nil {
+		t.Errorf("StartStream(good key) = %v", err)
+	}
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	c := r.cluster("orders", "db1")
+	client, capture, ctx := r.as("client"), r.as("capture"), t.Context()
+	long := strings.Repeat("x", 64)
+	for name, tt := range map[string]struct {
+		call func() error
+		want string
+	}{
+		"no cluster id": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{Engine: "postgres"})
+			return err
+		}, "1 to 63"},
+		"long cluster id": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{ClusterId: long, Engine: "postgres"})
+			return err
+		}, "64 characters, want 1 to 63"},
+		"dotted": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{ClusterId: "a.*", Engine: "postgres"})
+			return err
+		}, `'.' at 2`},
+		"resource id": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{ClusterId: c.GetClusterResourceId(), Engine: "postgres"})
+			return err
+		}, "looks like a resource id"},
+		"no engine": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{ClusterId: "a"})
+			return err
+		}, "supports postgres"},
+		"mariadb": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{ClusterId: "a", Engine: "mariadb"})
+			return err
+		}, "mariadb: cannot be captured in this version, which supports postgres"},
+		"aurora": {func() error {
+			_, err := client.CreateCluster(ctx, &controlv1.CreateClusterRequest{ClusterId: "a", Engine: "aurora-postgresql"})
+			return err
+		}, "supports postgres"},
+		"unknown cluster": {func() error {
+			_, err := client.GetStream(ctx, &controlv1.GetStreamRequest{ClusterId: "nobody"})
+			return err
+		}, "nobody: not registered"},
+		"instance id": {func() error {
+			_, err := client.CreateInstance(ctx, &controlv1.CreateInstanceRequest{ClusterId: "orders", InstanceId: long})
+			return err
+		}, "instance_id: 64 characters"},
+		"no mode": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k"})
+			return err
+		}, "mode: missing"},
+		"sync": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC})
+			return err
+		}, "synchronous mode is not available in this version"},
+		"no key": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", Mode: controlv1.StreamMode_STREAM_MODE_ASYNC})
+			return err
+		}, "kms_key_id: 0 characters, want 1 to 2048"},
+		"odd key": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "a b", Mode: controlv1.StreamMode_STREAM_MODE_ASYNC})
+			return err
+		}, `' ' at 2`},
+		"layout": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_ASYNC, RecordLayout: 9})
+			return err
+		}, "record_layout 9"},
+		"no report": {func() error {
+			_, err := capture.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1"})
+			return err
+		}, "report: missing"},
+		"report of nobody": {func() error {
+			_, err := capture.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db2", Report: &controlv1.InstanceReport{}})
+			return err
+		}, "db2: not registered in cluster orders"},
+		"long version": {func() error {
+			_, err := capture.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1", Report: &controlv1.InstanceReport{EngineVersion: strings.Repeat("x", 257)}})
+			return err
+		}, "engine_version: 257"},
+		"far future": {func() error {
+			_, err := capture.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1", Report: &controlv1.InstanceReport{Generation: 1 << 63}})
+			return err
+		}, "no such generation"},
+	} {
+		if err := tt.call(); status.Code(err) != codes.InvalidArgument || !strings.Contains(status.Convert(err).Message(), tt.want) {
+			t.Errorf("%s = %v, want INVALID_ARGUMENT with %q", name, err, tt.want)
+		}
+	}
+	if _, err := client.GetCluster(ctx, &controlv1.GetClusterRequest{ClusterId: c.GetClusterResourceId()}); err != nil {
+		t.Errorf("GetCluster(by resource id) = %v", err)
+	}
+}
+
+func TestConfigReportsEverything(t *testing.T) {
+	dir := t.TempDir()
+	if err := certs.Ensure(dir); err != nil {
+		t.Fatalf("certs.Ensure = %v", err)
+	}
+	bad := deployed(t, dir)
+	bad.RPC.Listen, bad.Crypto, bad.LeaseTTL, bad.Poll, bad.Journal.URL = "", "nowhere", time.Millisecond, -1, ""
+	err := bad.Validate()
+	for _, want := range []string{"rpc: listen", `crypto: "nowhere"`, "lease_ttl: 1ms", "poll: -1ns", "journal: url"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate = %v, want it to name %q", err, want)
+		}
+	}
+	if err := control.Run(t.Context(), bad, slog.New(slog.NewTextHandler(io.Discard, nil))); err == nil || !strings.Contains(err.Error(), "lease_ttl") {
+		t.Errorf("Run = %v, want what Validate says", err)
+	}
+}
