@@ -143,6 +143,21 @@ func TestTheFutureIsNow(t *testing.T) {
 	}
 }
 
+// What is told with an event never keeps the event from being told.
+func TestDetailsAreMadeToFit(t *testing.T) {
+	as := start(t)
+	req := lost("1")
+	req.Detail = " first line\nsecond\x1b[2J " + strings.Repeat("é", 1000)
+	resp, err := as("capture").Notify(t.Context(), req)
+	if err != nil {
+		t.Fatalf("Notify = %v", err)
+	}
+	_, detail, _ := strings.Cut(resp.GetEvent().GetMessage(), " running. ")
+	if want := "first line second [2J éé"; !strings.HasPrefix(detail, want) || len(detail) > 1100 || !strings.HasSuffix(detail, "é…") {
+		t.Errorf("detail = %q, want it to begin with %q, on one line, cut", detail, want)
+	}
+}
+
 func TestWhoMayTellWhat(t *testing.T) {
 	as := start(t)
 	for name, allowed := range map[string][2]bool{ // a stream's start, an engine's loss
@@ -182,7 +197,6 @@ func TestWhatIsRefused(t *testing.T) {
 		"no key":          {func(r *notifierv1.NotifyRequest) { r.IdempotencyKey = "" }, "1 to 256"},
 		"long key":        {func(r *notifierv1.NotifyRequest) { r.IdempotencyKey = long }, "1 to 256"},
 		"header":          {func(r *notifierv1.NotifyRequest) { r.IdempotencyKey = "a\r\nNats-Rollup: all" }, `'\r' at 2`},
-		"long detail":     {func(r *notifierv1.NotifyRequest) { r.Detail = long }, "0 to 1024"},
 		"text of its own": {func(r *notifierv1.NotifyRequest) { r.Kind = notifierv1.EventKind_EVENT_KIND_STREAM_STARTED }, "takes none"},
 		"no time":         {func(r *notifierv1.NotifyRequest) { r.OccurredAt.Nanos = -1 }, "occurred_at"},
 		"all at once":     {func(r *notifierv1.NotifyRequest) { r.Kind, r.SourceId, r.IdempotencyKey = 0, "", "" }, "idempotency_key"},

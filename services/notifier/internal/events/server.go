@@ -19,7 +19,7 @@ import (
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 )
 
-// Limits on what a request may say, in bytes.
+// Limits on what a request may say, in bytes. A longer detail is cut.
 const (
 	maxSource   = 63
 	maxKey      = 256
@@ -76,14 +76,13 @@ func (s *Server) Notify(ctx context.Context, req *notifierv1.NotifyRequest) (*no
 // check reports everything that is wrong with a request.
 func (s *Server) check(req *notifierv1.NotifyRequest) (Entry, error) {
 	entry, known := s.catalogue[req.GetKind()]
-	errs := []error{checkSource(req.GetSourceId()), checkText("idempotency_key", req.GetIdempotencyKey(), 1, maxKey)}
+	errs := []error{checkSource(req.GetSourceId()), checkKey(req.GetIdempotencyKey())}
 	if !known {
 		errs = append(errs, fmt.Errorf("kind %d: not one that can happen", req.GetKind()))
 	}
 	if known && !entry.Detail && req.GetDetail() != "" {
 		errs = append(errs, fmt.Errorf("detail: %s has a text of its own and takes none", entry.ID))
 	}
-	errs = append(errs, checkText("detail", req.GetDetail(), 0, maxDetail))
 	if at := req.GetOccurredAt(); at != nil {
 		if err := at.CheckValid(); err != nil {
 			errs = append(errs, fmt.Errorf("occurred_at: %w", err))
@@ -105,18 +104,33 @@ func checkSource(id string) error {
 	return nil
 }
 
-// checkText accepts what fits on one line. The key also travels in a NATS
-// header, which a line break would end.
-func checkText(field, text string, least, most int) error {
-	if len(text) < least || len(text) > most {
-		return fmt.Errorf("%s: %d bytes, want %d to %d", field, len(text), least, most)
+// checkKey accepts what fits on one line: the key travels in a NATS header,
+// which a line break would end.
+func checkKey(key string) error {
+	if len(key) == 0 || len(key) > maxKey {
+		return fmt.Errorf("idempotency_key: %d bytes, want 1 to %d", len(key), maxKey)
 	}
-	for i, r := range text {
+	for i, r := range key {
 		if !unicode.IsPrint(r) {
-			return fmt.Errorf("%s: character %q at %d, want printable text", field, r, i+1)
+			return fmt.Errorf("idempotency_key: character %q at %d, want printable text", r, i+1)
 		}
 	}
 	return nil
+}
+
+// oneLine makes a detail fit to be shown. It is often an error's text: that it
+// is long, or has a line break in it, is no reason to lose the event.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > maxDetail {
+		s = strings.ToValidUTF8(s[:maxDetail], "") + "…"
+	}
+	return strings.TrimSpace(s)
 }
 
 // event is what is kept of a request.
@@ -129,7 +143,7 @@ func (s *Server) event(entry Entry, req *notifierv1.NotifyRequest) *notifierv1.E
 		at = t.AsTime()
 	}
 	message := entry.Message
-	if d := req.GetDetail(); d != "" {
+	if d := oneLine(req.GetDetail()); d != "" {
 		message += " " + d
 	}
 	return &notifierv1.Event{
