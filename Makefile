@@ -27,7 +27,7 @@ build: module ## Build bin/weir, a binary per service, and bin/weir.so, the engi
 module:
 	@mkdir -p bin
 	@if [ -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" ] && command -v cc >/dev/null; then \
-		$(MAKE) --no-print-directory -s -C $(MODULE) PG_CONFIG=$(PG_CONFIG) && cp -p $(MODULE)/weir.so bin/weir.so.new && mv bin/weir.so.new bin/weir.so; \
+		(cd $(MODULE) && flock Makefile $(MAKE) --no-print-directory -s PG_CONFIG=$(PG_CONFIG)) && cp -p $(MODULE)/weir.so bin/weir.so.new && mv bin/weir.so.new bin/weir.so; \
 	else echo "bin/weir.so is not built: there is no C compiler, or no PostgreSQL server headers; run: make setup"; fi
 
 # What the tests and benches run beside the product: a NATS server of the pinned version, and a reader that discards.

@@ -15,13 +15,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
-	"go.uber.org/goleak"
 
 	"github.com/weir-das/weir/services/weir"
 	"github.com/weir-das/weir/services/weir/internal/connect"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The flag is for docker compose, where nobody could make the key between the
 // start of the endpoint and that of the stream.

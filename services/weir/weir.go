@@ -105,8 +105,8 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 	run.BindTo(ctx, (*context.Context)(nil))
 	run.Bind(terminal.Streams{Out: stdout, Err: stderr})
 	switch err := run.Run(); {
-	case err == nil:
-		return exitOK
+	case err == nil || terminal.Gone(err):
+		return exitOK // whoever read has seen enough
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitError // interrupted: whoever did it knows
 	default:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -148,7 +147,7 @@ func (m *mesh) show(ctx context.Context, finish <-chan struct{}) {
 				Ready: func() { told = false },
 			})
 		}
-		if err == nil || errors.Is(err, syscall.EPIPE) {
+		if err == nil || terminal.Gone(err) {
 			return // read to the end, or nobody looks any more
 		}
 		if !told {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -96,9 +95,6 @@ func (c Command) Run(ctx context.Context, s terminal.Streams) error {
 		Take: printer.Record, Refuse: refusals.Refuse,
 		Log: slog.New(slog.NewTextHandler(s.Err, nil)),
 	})
-	if errors.Is(err, syscall.EPIPE) {
-		return nil // whoever read has seen enough
-	}
 	if err != nil {
 		return err
 	}

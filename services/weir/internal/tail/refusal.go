@@ -17,18 +17,23 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string {
-	var api smithy.APIError
-	switch {
-	case r.err == nil:
+	if r.err == nil {
 		return r.cause
-	case errors.As(r.err, &api): // without the request's id and the names of the SDK's layers
-		return fmt.Sprintf("%s (%s: %s)", r.cause, api.ErrorCode(), api.ErrorMessage())
-	default:
-		return fmt.Sprintf("%s (%v)", r.cause, r.err)
 	}
+	return fmt.Sprintf("%s (%s)", r.cause, brief(r.err))
 }
 
 func (r *refusal) Unwrap() error { return r.err }
+
+// brief is what AWS answered, without the request's id and the names of the
+// SDK's layers.
+func brief(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode() + ": " + api.ErrorMessage()
+	}
+	return err.Error()
+}
 
 // Refusals tells of records that do not open: each cause when it is first
 // seen, so that a wrong key is one message and not ten thousand. It may be

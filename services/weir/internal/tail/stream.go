@@ -128,7 +128,7 @@ func (r *reader) list(ctx context.Context) ([]types.Shard, error) {
 		})
 		var missing *types.ResourceNotFoundException
 		if errors.As(err, &missing) {
-			return nil, fmt.Errorf("no Kinesis stream %s: is the activity stream started? `weir stream status` tells: %w", r.Stream, err)
+			return nil, fmt.Errorf("no Kinesis stream %s: is the activity stream started? `weir stream status` tells (%s)", r.Stream, brief(err))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listing the shards of %s: %w", r.Stream, err)

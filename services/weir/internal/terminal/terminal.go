@@ -7,8 +7,10 @@
 package terminal
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode"
@@ -47,6 +49,13 @@ func StyleOf(w io.Writer) Style {
 		s.Width = 80 // a terminal that does not say
 	}
 	return s
+}
+
+// Gone reports that err is a write to a pipe whose reader has gone: `head` has
+// seen enough. A connection that broke is something else.
+func Gone(err error) bool {
+	var write *fs.PathError
+	return errors.As(err, &write) && errors.Is(write.Err, unix.EPIPE)
 }
 
 // Color is one of the sixteen that every terminal has.

@@ -2,7 +2,11 @@ package terminal_test
 
 import (
 	"bytes"
+	"fmt"
+	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode"
 	"unicode/utf8"
@@ -62,6 +66,21 @@ func TestStyleOfAPipeIsPlain(t *testing.T) {
 	}
 	if got := (terminal.Style{Color: true}).Paint(terminal.Red, "x"); got != "\x1b[31mx\x1b[0m" {
 		t.Errorf("Paint = %q", got)
+	}
+}
+
+func TestGone(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	if _, err := w.Write([]byte("x")); !terminal.Gone(fmt.Errorf("printing: %w", err)) {
+		t.Errorf("Gone(%v) = false, want true", err)
+	}
+	if err := (&net.OpError{Op: "write", Err: syscall.EPIPE}); terminal.Gone(err) {
+		t.Errorf("Gone(%v) = true, want false: that was a connection", err)
 	}
 }
 
