@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/weir-das/weir/pkg/fault"
 )
@@ -17,6 +18,14 @@ func (r *Registry) TakeLease(ctx context.Context, holder string) error {
 // killed between its two writes.
 func (r *Registry) Claim(ctx context.Context, clusterID, id string) error {
 	return r.claim(ctx, clusterID, Instance{ID: id, ResourceID: newResourceID(instancePrefix)})
+}
+
+// SetClaimGrace shortens what a claim without its instance is respected for.
+func (r *Registry) SetClaimGrace(d time.Duration) { r.claimGrace = d }
+
+// LoseReports deletes the bucket of reports, as the restart of a server does.
+func (r *Registry) LoseReports(ctx context.Context) error {
+	return r.js.DeleteKeyValue(ctx, bucketReports)
 }
 
 // Corrupt writes a document that no version of control wrote.

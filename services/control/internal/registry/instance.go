@@ -19,8 +19,8 @@ import (
 // in between leaves a claim that nothing stands behind; it is taken over once
 // it is older than any call that may still be at work on it.
 const (
-	claimGrace  = time.Minute
-	claimBudget = 20 * time.Second
+	defaultClaimGrace = time.Minute
+	claimBudget       = 20 * time.Second
 )
 
 // AddInstance registers an instance in a cluster and gives it its resource id.
@@ -82,8 +82,8 @@ func (r *Registry) claim(ctx context.Context, clusterID string, in Instance) err
 	if has, ok := c.Instance(in.ID); ok && has.ResourceID == resourceID {
 		return taken
 	}
-	if time.Since(e.Created()) < claimGrace {
-		return fault.As(fault.Conflict, fmt.Errorf("instance %s: the id is being taken in cluster %s; if that comes to nothing it is free in %v", in.ID, holder, claimGrace))
+	if time.Since(e.Created()) < r.claimGrace {
+		return fault.As(fault.Conflict, fmt.Errorf("instance %s: the id is being taken in cluster %s; if that comes to nothing it is free in %v", in.ID, holder, r.claimGrace))
 	}
 	_, err = r.control.Update(ctx, instanceKeys+in.ID, mine, e.Revision())
 	switch {

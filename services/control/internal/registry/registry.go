@@ -56,9 +56,11 @@ type Options struct {
 
 // Registry is one replica's access to the buckets. It is safe for concurrent use.
 type Registry struct {
-	opts Options // immutable after Open
-	log  *slog.Logger
-	js   jetstream.JetStream
+	// Immutable after Open.
+	opts       Options
+	claimGrace time.Duration
+	log        *slog.Logger
+	js         jetstream.JetStream
 
 	control jetstream.KeyValue
 	lease   jetstream.KeyValue
@@ -77,11 +79,12 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, log *slog.L
 		opts.Replicas = 1
 	}
 	r := &Registry{
-		opts:      opts,
-		log:       log,
-		js:        js,
-		mirror:    make(map[string]Cluster),
-		followers: make(map[*follower]struct{}),
+		opts:       opts,
+		claimGrace: defaultClaimGrace,
+		log:        log,
+		js:         js,
+		mirror:     make(map[string]Cluster),
+		followers:  make(map[*follower]struct{}),
 	}
 	for _, b := range []struct {
 		kv  *jetstream.KeyValue

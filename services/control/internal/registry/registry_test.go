@@ -1,17 +1,22 @@
 package registry_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/weir-das/weir/pkg/fault"
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/control/internal/registry"
 	"github.com/weir-das/weir/services/control/internal/registry/registrytest"
 )
@@ -268,4 +273,141 @@ func TestTheMirrorOutlivesTheServer(t *testing.T) {
 			t.Fatal("the mirror has not seen the change 30 s after the restart")
 		}
 	}
+}
+
+// Who dies between claiming an id and using it does not take it along.
+func TestAClaimOfTheDeadIsTakenOver(t *testing.T) {
+	reg := registrytest.Start(t).Open(registry.Options{})
+	create(t, reg, "orders")
+	create(t, reg, "accounts")
+	if err := reg.Claim(t.Context(), "orders", "db1"); err != nil {
+		t.Fatalf("Claim = %v", err)
+	}
+	if _, err := reg.AddInstance(t.Context(), "accounts", "db1"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("AddInstance(claimed a moment ago) = %v, want conflict", err)
+	}
+	reg.SetClaimGrace(0)
+	if _, err := reg.AddInstance(t.Context(), "accounts", "db1"); err != nil {
+		t.Errorf("AddInstance(claimed long ago) = %v", err)
+	}
+	if _, err := reg.AddInstance(t.Context(), "orders", "db1"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("AddInstance(taken) = %v, want conflict, however old the claim is", err)
+	}
+}
+
+func TestReports(t *testing.T) {
+	nats := registrytest.Start(t)
+	writer, reader := nats.Open(registry.Options{}), nats.Open(registry.Options{})
+	create(t, writer, "orders")
+	in, err := writer.AddInstance(t.Context(), "orders", "db1")
+	if err != nil {
+		t.Fatalf("AddInstance = %v", err)
+	}
+	if rep, err := reader.Report(t.Context(), in); rep != nil || err != nil {
+		t.Errorf("Report(never said) = %v, %v, want nothing", rep, err)
+	}
+	want := &controlv1.InstanceReport{ReportedAt: timestamppb.New(now), Generation: 3, Number: 7, Durable: 5}
+	for range 2 { // the second time in a bucket that the server has lost
+		if err := writer.PutReport(t.Context(), in, want); err != nil {
+			t.Fatalf("PutReport = %v", err)
+		}
+		if rep, err := reader.Report(t.Context(), in); err != nil || !proto.Equal(rep, want) {
+			t.Errorf("Report = %v, %v, want %v", rep, err, want)
+		}
+		if err := writer.LoseReports(t.Context()); err != nil {
+			t.Fatalf("LoseReports = %v", err)
+		}
+	}
+	if rep, err := reader.Report(t.Context(), in); rep != nil || err != nil {
+		t.Errorf("Report(lost) = %v, %v, want nothing", rep, err)
+	}
+	if err := writer.PutReport(t.Context(), in, want); err != nil {
+		t.Fatalf("PutReport = %v", err)
+	}
+	if err := writer.RemoveInstance(t.Context(), "orders", "db1", func(registry.Cluster, registry.Instance) error { return nil }); err != nil {
+		t.Fatalf("RemoveInstance = %v", err)
+	}
+	if rep, err := reader.Report(t.Context(), in); rep != nil || err != nil {
+		t.Errorf("Report(of a deleted instance) = %v, %v, want nothing", rep, err)
+	}
+}
+
+// A document that cannot be read is an error for who asks for it, and nothing
+// to those who do not.
+func TestADocumentThatCannotBeRead(t *testing.T) {
+	reg := registrytest.Start(t).Open(registry.Options{})
+	create(t, reg, "orders")
+	for name, doc := range map[string]string{
+		"no JSON":         `{"v":1,`,
+		"later version":   `{"v":2,"id":"accounts"}`,
+		"without version": `{"id":"accounts"}`,
+	} {
+		if err := reg.Corrupt(t.Context(), "accounts", doc); err != nil {
+			t.Fatalf("Corrupt = %v", err)
+		}
+		if _, err := reg.Get(t.Context(), "accounts"); !fault.Is(err, fault.Corrupted) {
+			t.Errorf("%s: Get = %v, want corrupted", name, err)
+		}
+		if _, err := reg.Change(t.Context(), "accounts", func(c *registry.Cluster) error { c.Engine = "x"; return nil }); !fault.Is(err, fault.Corrupted) {
+			t.Errorf("%s: Change = %v, want corrupted, and nothing written over it", name, err)
+		}
+	}
+	if _, err := reg.Change(t.Context(), "orders", func(c *registry.Cluster) error { c.Stream.Problem = "x"; return nil }); err != nil {
+		t.Errorf("Change(the other cluster) = %v", err)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	for in, want := range map[string]string{ // empty: refused
+		"orders": "orders", "Orders-2": "orders-2", "1": "1", "-": "-", strings.Repeat("a", 63): strings.Repeat("a", 63),
+		"": "", strings.Repeat("a", 64): "", "a.b": "", "a*": "", "a>": "", "a b": "", "ä": "", "a\x00": "", "a_b": "",
+	} {
+		got, err := registry.ClusterID(in)
+		if got != want || (err == nil) != (want != "") || err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("ClusterID(%q) = %q, %v, want %q", in, got, err, want)
+		}
+	}
+	seen := make(map[string]bool)
+	for range 1000 {
+		id := registry.NewResourceID()
+		if !registry.IsClusterResourceID(id) || seen[id] {
+			t.Fatalf("resource id %q: again %v", id, seen[id])
+		}
+		seen[id] = true
+	}
+	for _, id := range []string{"", "cluster-", "cluster-AAAAAAAAAAAAAAAAAAAAAAAAA", "cluster-AAAAAAAAAAAAAAAAAAAAAAAAAAA", "cluster-aaaaaaaaaaaaaaaaaaaaaaaaaa", "cluster-AAAAAAAAAAAAAAAAAAAAAAAAA1", "db-AAAAAAAAAAAAAAAAAAAAAAAAAA"} {
+		if registry.IsClusterResourceID(id) {
+			t.Errorf("IsClusterResourceID(%q) = true", id)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	good, err := registry.Cluster{Version: 1, ID: "orders", CreatedAt: now, Instances: []registry.Instance{{ID: "db1"}}}.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"v":1,"stream":{"notices":[{"status":"started","at":"2026-05-01T12:00:00Z"}]}}`))
+	f.Add([]byte(`{"v":2}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		c, err := registry.Decode("clusters.x", in, 1)
+		if err != nil {
+			if !fault.Is(err, fault.Corrupted) {
+				t.Fatalf("Decode(%q) = %v, want it marked corrupted", in, err)
+			}
+			return
+		}
+		out, err := c.Encode()
+		if err != nil {
+			t.Fatalf("Encode(Decode(%q)) = %v", in, err)
+		}
+		again, err := registry.Decode("clusters.x", out, 1)
+		if err != nil {
+			t.Fatalf("Decode(Encode(Decode(%q))) = %v", in, err)
+		}
+		if out2, err := again.Encode(); err != nil || !bytes.Equal(out, out2) {
+			t.Fatalf("round trip of %q: %s, %v, want %s", in, out2, err, out)
+		}
+	})
 }

@@ -17,6 +17,11 @@ type Limits struct {
 	InstanceWait time.Duration // for captures that live and lag, or are gone, since they were told
 }
 
+// quiet is how long after it was told to be off a capture is not believed to be
+// drained: a session that looked at the mode just before may still be numbering
+// an event.
+const quiet = time.Second
+
 // state is what one instance has made of what it was told.
 type state struct {
 	live    bool
@@ -37,8 +42,13 @@ func judge(s registry.Stream, in registry.Instance, rep *controlv1.InstanceRepor
 	switch {
 	case rep.GetGeneration() < s.Told.Generation:
 		st.problem = fmt.Sprintf("%s: its capture lives and has carried out generation %d, not yet %d", in.ID, rep.GetGeneration(), s.Told.Generation)
+		if !rep.GetEngineRunning() {
+			st.problem += "; no server with the module is running"
+		}
 	case !s.Told.Recording && rep.GetDurable() < rep.GetNumber():
-		st.problem = fmt.Sprintf("%s: %d events are not durable yet", in.ID, rep.GetNumber()-rep.GetDurable())
+		st.problem = in.ID + ": some of its events are not durable yet"
+	case !s.Told.Recording && at.Sub(s.Told.At) < quiet:
+		st.problem = in.ID + ": its last events are waited for"
 	case s.Told.Recording && !rep.GetEngineRunning():
 		st.done = true
 		st.problem = in.ID + ": no server with the module is running"

@@ -108,6 +108,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"crash":  m.crash,
 		"outage": m.outage,
 		"stale":  m.stale,
+		"cross":  m.cross,
 		"time": func(t *rapid.T) {
 			m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 11 * time.Second, 31 * time.Second}).Draw(t, "later"))
 		},
@@ -175,6 +176,23 @@ func (m *machine) crash(t *rapid.T) {
 	})
 	defer m.world.Faults(m.away, nil)
 	_ = m.rec.Pass(ctx, m.get()) // whatever it returns, nobody is there to hear
+}
+
+// cross looks while somebody asks for the Kinesis stream to be deleted.
+func (m *machine) cross(t *rapid.T) {
+	asked := false
+	m.world.Faults(m.away, func(method string) {
+		if method != "GetStatus" || asked {
+			return
+		}
+		asked = true
+		if _, err := m.reg.Change(m.ctx, m.id, func(c *registry.Cluster) error { return stream.Stop(c, true, m.now) }); err != nil {
+			t.Errorf("Stop(delete) while stopping = %v", err)
+		}
+		m.deletes = true
+	})
+	defer m.world.Faults(m.away, nil)
+	m.pass(t)
 }
 
 // outage makes one of the calls fail, or none, until the next outage.
@@ -282,7 +300,8 @@ func (m *machine) arrived(kind notifierv1.EventKind, s registry.Stream) {
 		switch {
 		case c.said == nil || s.Since.Sub(c.said.GetReportedAt().AsTime()) > limits.LiveFor:
 			gone++
-		case c.said.GetGeneration() < s.Told.Generation || s.Status == registry.Stopped && c.said.GetDurable() < c.said.GetNumber():
+		case c.said.GetGeneration() < s.Told.Generation,
+			s.Status == registry.Stopped && (c.said.GetDurable() < c.said.GetNumber() || c.said.GetReportedAt().AsTime().Sub(s.Told.At) < time.Second):
 			lagging++
 		default:
 			done++

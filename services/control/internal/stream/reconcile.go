@@ -17,8 +17,9 @@ import (
 
 const (
 	// maxPasses is how many clusters are worked on at a time. A pass waits for
-	// nothing but calls, each of which has a deadline.
-	maxPasses = 16
+	// nothing but calls, each of which has a deadline; but to make a Kinesis
+	// stream may take a minute, for which others should not have to wait.
+	maxPasses = 64
 	// maxPause is how often a cluster that waits for its captures or the journal
 	// is looked at, at the latest; maxFailurePause the same after an error: AWS
 	// limits how often one may ask for a stream.
@@ -50,6 +51,7 @@ type pace struct {
 	next    time.Time
 	waiting backoff.Backoff
 	failing backoff.Backoff
+	failure string // the last one that was logged
 }
 
 // Run works until ctx ends and returns when the last pass has. One replica
@@ -74,7 +76,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 				err := r.pass(ctx, c)
 				mu.Lock()
 				defer mu.Unlock()
-				r.schedule(p, err)
+				r.schedule(ctx, c, p, err)
 				return nil // logged; the next pass is its answer
 			})
 			if !started {
@@ -123,14 +125,20 @@ func (r *Reconciler) due(paces map[string]*pace) []registry.Cluster {
 	return due
 }
 
-func (r *Reconciler) schedule(p *pace, err error) {
+// schedule says when the next pass is due, and logs an error when it is new.
+func (r *Reconciler) schedule(ctx context.Context, c registry.Cluster, p *pace, err error) {
 	p.running = false
-	if err != nil {
-		p.next = time.Now().Add(p.failing.Next())
+	if err == nil {
+		p.failure = ""
+		p.failing.Reset()
+		p.next = time.Now().Add(p.waiting.Next())
 		return
 	}
-	p.failing.Reset()
-	p.next = time.Now().Add(p.waiting.Next())
+	p.next = time.Now().Add(p.failing.Next())
+	if failure := err.Error(); failure != p.failure && ctx.Err() == nil {
+		p.failure = failure
+		r.log.Warn("stream is held up", append(attrs(c), obs.KeyErr, err)...)
+	}
 }
 
 // attrs are a cluster's log attributes.

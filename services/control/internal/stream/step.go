@@ -36,9 +36,6 @@ func (r *Reconciler) pass(ctx context.Context, c registry.Cluster) error {
 		if errors.Is(stepErr, errMoved) {
 			return nil
 		}
-		if err := errors.Join(tellErr, stepErr); err != nil && ctx.Err() == nil {
-			r.log.Warn("stream is held up", append(attrs(c), "err", err)...)
-		}
 		if stepErr != nil || next.Revision == c.Revision {
 			return errors.Join(tellErr, stepErr)
 		}
