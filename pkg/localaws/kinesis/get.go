@@ -83,15 +83,15 @@ func (s *Service) startAtSequence(kind, text string, st *stream, sh *shard) (uin
 	seq, ok := parseSequence(text)
 	if !ok {
 		return 0, wire.Errorf("InvalidArgumentException", "StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid.",
-			text, shardName(sh.id), st.name, s.opt.AccountID)
+			text, sh.name, st.name, s.opt.AccountID)
 	}
 	if seq.shard != sh.id {
 		return 0, wire.Errorf("InvalidArgumentException", "Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s",
-			shardName(seq.shard), shardName(sh.id))
+			shardName(seq.shard), sh.name)
 	}
 	if seq.created != sh.created.Unix() {
 		return 0, wire.Errorf("InvalidArgumentException", "StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid because it did not come from this stream.",
-			text, shardName(sh.id), st.name, s.opt.AccountID)
+			text, sh.name, st.name, s.opt.AccountID)
 	}
 	index := seq.index
 	if kind == afterSequence {
@@ -208,7 +208,7 @@ func (st *stream) childrenOf(sh *shard) []*shard {
 func writeChildren(out *wire.Writer, children []*shard) {
 	out.Key("ChildShards").List()
 	for _, ch := range children {
-		out.Map().Key("ShardId").Str(shardName(ch.id))
+		out.Map().Key("ShardId").Str(ch.name)
 		out.Key("ParentShards").List()
 		for _, p := range ch.parents {
 			out.Str(shardName(p))

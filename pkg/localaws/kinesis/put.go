@@ -45,7 +45,7 @@ func (s *Service) store(st *stream, p placed, now time.Time) (*shard, sequence, 
 	sh := st.find(p.hash)
 	if s.opt.Throttle && !sh.admit(int64(len(p.data)+len(p.key)), now) {
 		return nil, sequence{}, wire.Errorf(throttled, "Rate exceeded for shard %s in stream %s under account %s.",
-			shardName(sh.id), st.name, s.opt.AccountID)
+			sh.name, st.name, s.opt.AccountID)
 	}
 	arrived := sh.clock(now)
 	r := record{key: p.key, data: p.data, arrived: arrived.UnixMilli(), encrypted: st.keyID != ""}
@@ -192,7 +192,7 @@ func (s *Service) fits(st *stream, p placed) error {
 }
 
 func writePlace(out *wire.Writer, st *stream, sh *shard, seq sequence) {
-	out.Key("ShardId").Str(shardName(sh.id))
+	out.Key("ShardId").Str(sh.name)
 	out.Key("SequenceNumber").Str(seq.String())
 	writeEncryption(out, st)
 }

@@ -55,7 +55,7 @@ func (s *Service) splitShard(c operation.Call, _ *wire.Writer) error {
 	if !ok || !sh.first.next().less(middle) || !middle.less(sh.last) {
 		return wire.Errorf("InvalidArgumentException", "NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s "+
 			"is not both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
-			text, shardName(sh.id), st.name, s.opt.AccountID, sh.first, sh.last)
+			text, sh.name, st.name, s.opt.AccountID, sh.first, sh.last)
 	}
 	st.begin(stateUpdating, c.Now, s.opt.StateDelay, func(at time.Time) {
 		st.closeShard(sh, at)
@@ -87,7 +87,7 @@ func (s *Service) mergeShards(c operation.Call, _ *wire.Writer) error {
 	}
 	if a.last == (hashKey{}).previous() || a.last.next() != b.first { // the lower one must be named first
 		return wire.Errorf("InvalidArgumentException", "Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
-			shardName(a.id), shardName(b.id), st.name, s.opt.AccountID)
+			a.name, b.name, st.name, s.opt.AccountID)
 	}
 	st.begin(stateUpdating, c.Now, s.opt.StateDelay, func(at time.Time) {
 		st.closeShard(a, at)
@@ -99,7 +99,7 @@ func (s *Service) mergeShards(c operation.Call, _ *wire.Writer) error {
 }
 
 func (s *Service) notOpen(sh *shard, st *stream) error {
-	return wire.Errorf("ResourceInUseException", "Shard %s in stream %s under account %s is not open.", shardName(sh.id), st.name, s.opt.AccountID)
+	return wire.Errorf("ResourceInUseException", "Shard %s in stream %s under account %s is not open.", sh.name, st.name, s.opt.AccountID)
 }
 
 // updateShardCount closes all shards and opens as many new ones, of equal ranges, in one step. AWS takes several, of at

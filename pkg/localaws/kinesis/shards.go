@@ -101,7 +101,7 @@ func (s *Service) listShards(c operation.Call, out *wire.Writer) error {
 	}
 	out.EndList()
 	if len(shards) > limit {
-		want.After, want.Life, want.Made = shardName(shards[limit-1].id), st.life, c.Now.UnixMilli()
+		want.After, want.Life, want.Made = shards[limit-1].name, st.life, c.Now.UnixMilli()
 		out.Key("NextToken").Str(want.String())
 	}
 	out.EndMap()
@@ -162,14 +162,14 @@ func latestOf(a, b time.Time) time.Time {
 // after is the rest of the shards, which are in order, beyond the one of that name.
 func after(shards []*shard, name string) []*shard {
 	i := 0
-	for i < len(shards) && name != "" && shardName(shards[i].id) <= name {
+	for i < len(shards) && name != "" && shards[i].name <= name {
 		i++
 	}
 	return shards[i:]
 }
 
 func writeShard(out *wire.Writer, sh *shard) {
-	out.Map().Key("ShardId").Str(shardName(sh.id))
+	out.Map().Key("ShardId").Str(sh.name)
 	if len(sh.parents) > 0 {
 		out.Key("ParentShardId").Str(shardName(sh.parents[0]))
 	}

@@ -25,6 +25,7 @@ func (r *record) size() int64 { return int64(len(r.data)+len(r.key)) + recordOve
 // so a sequence number is found without a search.
 type shard struct {
 	id          uint32
+	name        string
 	created     time.Time
 	first, last hashKey // inclusive
 	parents     []uint32
@@ -150,7 +151,8 @@ func (st *stream) begin(state string, now time.Time, delay time.Duration, change
 
 // addShard makes a shard of a range of hash keys. route must be called afterwards.
 func (st *stream) addShard(at time.Time, first, last hashKey, parents ...uint32) *shard {
-	s := &shard{id: uint32(len(st.shards)), created: at, first: first, last: last, parents: parents, base: 1}
+	id := uint32(len(st.shards))
+	s := &shard{id: id, name: shardName(id), created: at, first: first, last: last, parents: parents, base: 1}
 	for _, p := range parents {
 		st.shards[p].children = append(st.shards[p].children, s.id)
 	}

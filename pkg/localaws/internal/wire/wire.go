@@ -78,5 +78,5 @@ func (v *Value) field(name string) *Value {
 // Limits on a request's tree. Real requests stay far below: PutRecords has at most 500 records of three fields.
 const (
 	maxDepth  = 16
-	maxValues = 1 << 16 // of 72 bytes: what a small body may blow up to
+	maxValues = 1 << 16 // of 64 bytes each: what a small body may blow up to
 )
