@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/weir-das/weir/pkg/obs"
@@ -22,6 +23,9 @@ const remakeWait = 5 * time.Second
 type remaking struct {
 	*kinesis.Client
 	log *slog.Logger
+	// failed has the last error for each stream that cannot be made, a string: the
+	// relay tries again every few seconds, and the log need not say it each time.
+	failed sync.Map
 }
 
 // Put implements relay.Putter. The error stays what it was: the relay tries the
@@ -41,7 +45,12 @@ func (r *remaking) remake(ctx context.Context, stream string) {
 	if created {
 		r.log.Warn("a Kinesis stream was gone and is made again; what nobody had read from it is lost", obs.KeyStream, stream)
 	}
-	if err != nil && ctx.Err() == nil {
-		r.log.Warn("a Kinesis stream is gone and cannot be made again", obs.KeyStream, stream, obs.KeyErr, err)
+	switch {
+	case err == nil:
+		r.failed.Delete(stream)
+	case ctx.Err() == nil:
+		if before, _ := r.failed.Swap(stream, err.Error()); before != err.Error() {
+			r.log.Warn("a Kinesis stream is gone and cannot be made again", obs.KeyStream, stream, obs.KeyErr, err)
+		}
 	}
 }

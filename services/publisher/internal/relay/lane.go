@@ -43,8 +43,10 @@ type lane struct {
 	stuck     bool // the last call had no success in it
 	trouble   trouble
 	taken     time.Time // when Kinesis took a record last
-	retry     backoff.Backoff
 	notBefore time.Time // no PutRecords before
+	// A shard that is throttled takes records again within a second; an endpoint
+	// that takes none may be away for long.
+	stuckRetry, partialRetry backoff.Backoff
 }
 
 // trouble is what was wrong with a lane last; the zero value is nothing.
@@ -57,7 +59,8 @@ type trouble struct {
 func newLane(ctx context.Context, r *Relay, stream string) *lane {
 	return &lane{
 		relay: r, stream: stream, ctx: ctx, wake: make(chan struct{}, 1),
-		retry: backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second},
+		stuckRetry:   backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second},
+		partialRetry: backoff.Backoff{Min: 100 * time.Millisecond, Max: time.Second},
 	}
 }
 
@@ -358,7 +361,13 @@ func (ln *lane) failed(batch []*loan, err error, stuck bool) {
 func (ln *lane) note(err error, stuck bool) {
 	ln.mu.Lock()
 	ln.setFailing(true, stuck)
-	ln.notBefore = time.Now().Add(ln.retry.Next())
+	pause := ln.partialRetry.Next()
+	if stuck {
+		pause = ln.stuckRetry.Next()
+	} else {
+		ln.stuckRetry.Reset()
+	}
+	ln.notBefore = time.Now().Add(pause)
 	fresh := ln.trouble.text == "" || ln.trouble.kind != fault.Of(err)
 	ln.trouble = trouble{text: err.Error(), kind: fault.Of(err), at: time.Now()}
 	ln.mu.Unlock()
@@ -371,7 +380,8 @@ func (ln *lane) note(err error, stuck bool) {
 func (ln *lane) succeeded() {
 	ln.mu.Lock()
 	ln.setFailing(false, false)
-	ln.retry.Reset()
+	ln.stuckRetry.Reset()
+	ln.partialRetry.Reset()
 	ln.notBefore = time.Time{}
 	over := ln.trouble.text != "" && time.Since(ln.trouble.at) > calmAfter
 	if over {
