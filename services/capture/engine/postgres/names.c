@@ -67,13 +67,8 @@ forget_relation(Datum arg, Oid relation)
 		s->oid = InvalidOid;
 }
 
-#if PG_VERSION_NUM >= 190000
-static void
-forget_by_syscache(Datum arg, SysCacheIdentifier cache, uint32 hash)
-#else
 static void
 forget_by_syscache(Datum arg, int cache, uint32 hash)
-#endif
 {
 	forget_all();
 }

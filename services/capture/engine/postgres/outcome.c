@@ -76,10 +76,12 @@ copy_thrown(int code)
 	ErrorData *error;
 
 	/* Copying needs memory, which is what this error is about. */
-	if (code == ERRCODE_OUT_OF_MEMORY || !copy_context) {
+	if (code == ERRCODE_OUT_OF_MEMORY) {
 		set_outcome(unpack_sql_state(code), "out of memory", strlen("out of memory"));
 		return;
 	}
+	/* A login can fail before the session began. */
+	weir_outcome_init();
 	old = MemoryContextSwitchTo(copy_context);
 	error = CopyErrorData();
 	if (error->message)

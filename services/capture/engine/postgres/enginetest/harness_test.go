@@ -20,7 +20,42 @@ import (
 	"github.com/weir-das/weir/services/capture/internal/ring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	var err error
+	if template, err = os.MkdirTemp("", "weir-test-"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(template); err != nil {
+			panic(err)
+		}
+		os.Exit(code)
+	}))
+}
+
+// template is the directory of a server that was made and stopped: a test's own begins as a copy of its data.
+var template string
+
+var makeTemplate = sync.OnceValue(func() error {
+	s, err := postgres.Start(context.Background(), postgres.Options{Dir: template, Settings: map[string]string{"fsync": "off"}})
+	if err != nil {
+		return err
+	}
+	return s.Stop(postgres.Fast)
+})
+
+// newDir is a directory with a database cluster in it.
+func newDir(t *testing.T) string {
+	t.Helper()
+	if err := makeTemplate(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("cp", "-a", filepath.Join(template, "data"), dir).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v: %s", err, out)
+	}
+	return dir
+}
 
 // buildModule makes weir.so, once per run; other packages' tests may be at it too.
 var buildModule = sync.OnceValues(func() (string, error) {
@@ -69,7 +104,7 @@ func start(t *testing.T, change func(*postgres.Options)) *audited {
 		t.Fatal(err)
 	}
 	options := postgres.Options{
-		Dir:      t.TempDir(),
+		Dir:      newDir(t),
 		Module:   module,
 		RingFile: filepath.Join(dir, "ring"),
 		RingSize: 16 << 20,
