@@ -83,6 +83,7 @@ func TestKinesisGoesAndComesBack(t *testing.T) {
 }
 
 func TestNATSGoesAndComesBack(t *testing.T) {
+	t.Parallel() // with TestKilled: both wait for AckWait
 	w := newWorld(t)
 	w.createStream(streamA)
 	client, _ := w.replica(quiet)
@@ -217,6 +218,7 @@ func child() bool {
 
 // A publisher killed with records in its hands costs duplicates at most.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.createStream(streamA)
 	w.aws.Kinesis().FailPut(inject.Fault{DelayOnly: true, Delay: 100 * time.Millisecond, Times: 50})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -53,8 +54,6 @@ type world struct {
 
 func newWorld(t *testing.T, change ...func(*localaws.Options)) *world {
 	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	w := &world{t: t, certs: t.TempDir()}
 	if err := certs.Ensure(w.certs); err != nil {
 		t.Fatal(err)
@@ -291,6 +290,9 @@ func TestMain(m *testing.M) {
 	if child() {
 		return
 	}
+	// Not t.Setenv: the tests that wait for AckWait do so side by side.
+	os.Setenv("AWS_ACCESS_KEY_ID", "test")
+	os.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	goleak.VerifyTestMain(m,
 		// The SDK's idle connections end by themselves, later than the tests.
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
