@@ -84,6 +84,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	reconciler := stream.New(reg, publisherv1.NewPublisherServiceClient(publisher), notifierv1.NewNotifierServiceClient(notifier),
 		limits, cfg.Poll, time.Now, log)
 
+	if err := stream.Observe(tel.Meter, reg, time.Now); err != nil {
+		return err
+	}
+
 	server, err := rpc.NewServer(cfg.RPC, cfg.TLS, log, tel)
 	if err != nil {
 		return err

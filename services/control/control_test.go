@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -501,4 +504,85 @@ func TestConfigReportsEverything(t *testing.T) {
 	if err := control.Run(t.Context(), bad, slog.New(slog.NewTextHandler(io.Discard, nil))); err == nil || !strings.Contains(err.Error(), "lease_ttl") {
 		t.Errorf("Run = %v, want what Validate says", err)
 	}
+}
+
+// A Kinesis stream that takes long to be made keeps no other cluster waiting.
+func TestOneStreamHoldsUpNoOther(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	r.cluster("slow", "db1")
+	r.cluster("quick", "db2")
+	r.capture("quick", "db2")
+	release := make(chan struct{})
+	entered := make(chan struct{}, 1)
+	m.world.Faults(func(method string) error {
+		if method == "EnsureStream" {
+			select {
+			case entered <- struct{}{}: // the first
+				<-release
+			default:
+			}
+		}
+		return nil
+	}, nil)
+	r.start("slow")
+	<-entered
+	entered <- struct{}{}
+	r.start("quick")
+	r.untilStatus("quick", started)
+	r.untilStatus("slow", starting)
+	close(release)
+	r.until("slow", "waiting for its capture", func(s *controlv1.GetStreamResponse) bool { return s.GetStream().GetGeneration() == 1 })
+}
+
+func TestMetrics(t *testing.T) {
+	m := newMesh(t)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("Listen = %v", err)
+	}
+	m.cfg.Obs.MetricsListen = lis.Addr().String()
+	if err := lis.Close(); err != nil {
+		t.Fatalf("Close = %v", err)
+	}
+	m.world.Faults(func(method string) error {
+		if method == "Notify" {
+			return streamtest.Away(method)
+		}
+		return nil
+	}, nil)
+	r := m.replica()
+	r.cluster("orders", "db1")
+	r.cluster("accounts", "db2")
+	r.capture("orders", "db1")
+	r.start("orders")
+	r.start("accounts") // stays starting: nobody records
+	r.untilStatus("orders", started)
+	client := &http.Client{Timeout: 5 * time.Second}
+	defer client.CloseIdleConnections()
+	scrape := func() string {
+		resp, err := client.Get("http://" + m.cfg.Obs.MetricsListen + "/metrics")
+		if err != nil {
+			t.Fatalf("Get(/metrics) = %v", err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatalf("ReadAll = %v", err)
+		}
+		return string(b)
+	}
+	want := []string{
+		`weir_control_streams{status="started"} 1`, `weir_control_streams{status="starting"} 1`, `weir_control_streams{status="stopped"} 0`,
+		"weir_control_events_waiting 1", "weir_control_oldest_transition_seconds ",
+	}
+	var page string
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
+		page = scrape()
+		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return strings.Contains(page, w) })
+		if len(missing) == 0 {
+			return
+		}
+	}
+	t.Errorf("/metrics has not %q:\n%s", want, page)
 }

@@ -105,6 +105,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		"stop":   m.stop,
 		"pass":   m.pass,
 		"settle": m.settle,
+		"lag":    m.lag,
 		"crash":  m.crash,
 		"outage": m.outage,
 		"stale":  m.stale,
@@ -329,6 +330,17 @@ func (m *machine) settle(t *rapid.T) {
 	m.relay(0)
 	m.pass(t)
 	m.now = m.now.Add(time.Second)
+}
+
+// lag is one look while the captures follow, and drain nothing.
+func (m *machine) lag(t *rapid.T) {
+	m.now = m.now.Add(time.Second)
+	for _, c := range m.captures {
+		c.alive = true
+		m.follow(c)
+		m.report(c)
+	}
+	m.pass(t)
 }
 
 // heal makes all well and lets it run.
