@@ -34,8 +34,12 @@ type Config struct {
 
 // What zero values mean.
 const (
-	defaultKeyMaxAge   = time.Hour
-	defaultKeyHardAge  = 24 * time.Hour
+	defaultKeyMaxAge  = time.Hour
+	defaultKeyHardAge = 24 * time.Hour
+	// Level 6 makes a pgbench record 11.7 times smaller at 0.43 ms of a core for
+	// 97 KB, level 1 9.0 times at 0.18 ms (BenchmarkSeal). The bytes are paid for
+	// several times, by the journal's disks, the network, Kinesis and every
+	// consumer; the core once.
 	defaultGzipLevel   = 6
 	defaultWindowBytes = 16 << 20
 )

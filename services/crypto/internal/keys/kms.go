@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -73,21 +74,28 @@ func (k *KMS) Generate(ctx context.Context, keyID, cluster string) (Generated, e
 // stops the stream, trouble on the way to an answer does not. Our own expired or
 // unknown credentials are trouble on the way: they say nothing about the key.
 func kmsError(err error) error {
-	kind := fault.NotReady
+	kind, help := fault.NotReady, ""
 	text := "asking KMS for a data key"
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		switch api.ErrorCode() {
 		case "AccessDeniedException", "AccessDenied":
-			kind = fault.Denied
-		case "DisabledException", "NotFoundException", "KMSInvalidStateException",
-			"InvalidKeyUsageException", "InvalidArnException", "ValidationException",
+			kind, help = fault.Denied, "its policy, and that of crypto's role, must allow kms:GenerateDataKey"
+		case "DisabledException":
+			kind, help = fault.Invalid, "enable it"
+		case "KMSInvalidStateException":
+			kind, help = fault.Invalid, "cancel its deletion and enable it"
+		case "NotFoundException", "InvalidKeyUsageException", "InvalidArnException", "ValidationException",
 			"InvalidGrantTokenException", "UnsupportedOperationException":
 			kind = fault.Invalid
 		case "ThrottlingException", "LimitExceededException", "TooManyRequestsException":
 			kind = fault.Busy
 		}
-		return fault.As(kind, fmt.Errorf("%s: %s: %s", text, api.ErrorCode(), api.ErrorMessage()))
+		text += ": " + api.ErrorCode() + ": " + strings.TrimSuffix(api.ErrorMessage(), ".")
+		if help != "" {
+			text += ": " + help
+		}
+		return fault.As(kind, errors.New(text))
 	}
-	return fault.As(kind, fmt.Errorf("%s: %w", text, err))
+	return fault.As(kind, fmt.Errorf("%s: %w; can crypto's host reach KMS, and is kms_endpoint right?", text, err))
 }

@@ -132,11 +132,8 @@ func (s *sealer) encrypt(ctx context.Context, open *cryptov1.SealOpen, plaintext
 	// The key first: asking KMS may take its time, and needs no core.
 	key, err := s.keys.Get(ctx, open.GetKmsKeyId(), open.GetClusterResourceId(), len(plaintext))
 	if err != nil {
-		if fault.Is(err, fault.Invalid) {
-			// The key's fault, not the record's: the stream ends, no record is lost.
-			return &keyError{err}
-		}
-		return err
+		// The key's fault, not the record's: the stream ends, no record is lost.
+		return &keyError{err}
 	}
 	select {
 	case s.cores <- struct{}{}:
@@ -170,8 +167,8 @@ func (s *sealer) release(b *buffers) {
 	}
 }
 
-// keyError is an Invalid of the key. It keeps its mark for the stream's status,
-// and is told from an Invalid of the record by its type.
+// keyError is why there is no key. It keeps its mark for the stream's status,
+// and is told from an error of the record or the journal by its type.
 type keyError struct{ error }
 
 func (e *keyError) Unwrap() error { return e.error }

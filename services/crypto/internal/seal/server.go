@@ -42,6 +42,8 @@ type Server struct {
 	// What is taken in and neither passed on nor waiting is one of these.
 	refused, returned metric.Int64Counter
 
+	troubles troubles
+
 	// mu guards streams: those that are open, for the age of the oldest record.
 	mu      sync.Mutex
 	streams map[*stream]struct{}
@@ -66,7 +68,7 @@ func NewServer(o Options) (*Server, error) {
 	srv := &Server{
 		sealer: s, kms: o.KMS, window: o.WindowBytes, log: o.Log,
 		hop: obs.NewHop(o.Telemetry, "crypto"), refused: refused, returned: returned,
-		streams: make(map[*stream]struct{}),
+		streams: make(map[*stream]struct{}), troubles: troubles{last: make(map[trouble]time.Time)},
 	}
 	srv.hop.Oldest(srv.oldest)
 	return srv, nil
@@ -114,6 +116,9 @@ func (s *Server) Seal(conn cryptov1.CryptoService_SealServer) error {
 	switch {
 	case err == nil, errors.Is(err, errDraining), conn.Context().Err() != nil:
 		log.Debug("stream closed", "durable_through", st.durable)
+	case isKeyError(err), !s.troubles.news(open.GetInstanceResourceId(), err):
+		// Said by the cache of keys, or a moment ago: the sender tries again and again.
+		log.Debug("stream ended", "durable_through", st.durable, obs.KeyErr, err)
 	default:
 		log.Warn("stream ended", "durable_through", st.durable, obs.KeyErr, err)
 	}
