@@ -55,6 +55,7 @@ func TestCalledWrongly(t *testing.T) {
 		{"tail --from yesterday", "is no position", "weir tail --help"},
 		{"tail --cluster a --stream b", "--cluster", "weir tail --help"},
 		{"dev --ring-size lots", "is no size", "weir dev --help"},
+		{"dev --ring a --module b", "--ring captures a server of your own", "weir dev --help"},
 		{"dev --frobnicate", "--frobnicate", "weir dev --help"},
 		{"cluster create", "expected", "weir cluster create --help"},
 	} {

@@ -285,6 +285,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		{"no module", []string{"--module", "/nowhere/weir.so"}, "--module: stat /nowhere/weir.so"},
+		{"nowhere to write the ready file", []string{"--ready-file", "/nowhere/mesh.json"}, "--ready-file: stat /nowhere"},
 		{"a file for a directory", []string{"--data", file}, "is no directory"},
 		{"too large a ring", []string{"--module", so, "--ring-size", "900GiB"}, "use a smaller --ring-size"},
 		{"a port that is taken", []string{"--module", so, "--port", port}, "opening a port for PostgreSQL"},

@@ -37,11 +37,8 @@ func (m *mesh) announce() {
 	line("grpcurl", "grpcurl -cacert %s -cert %s -key %s -servername control.weir %s list", f.CAFile, f.ClientCertFile, f.ClientKeyFile, f.GRPC.Control)
 	line("gRPC", "127.0.0.1 with control%s capture%s crypto%s publisher%s notifier%s", host(f.GRPC.Control), host(f.GRPC.Capture),
 		host(f.GRPC.Crypto), host(f.GRPC.Publisher), host(f.GRPC.Notifier))
-	metrics := make([]string, len(m.metrics))
-	for i, address := range m.metrics {
-		metrics[i] = "http://" + address + "/metrics"
-	}
-	line("metrics", "%s (and %d more, up to %s)", metrics[0], len(metrics)-1, metrics[len(metrics)-1])
+	line("metrics", "http://127.0.0.1 with control%s capture%s crypto%s publisher%s notifier%s, each /metrics", host(m.metrics[0]), host(m.metrics[1]),
+		host(m.metrics[2]), host(m.metrics[3]), host(m.metrics[4]))
 	line("NATS", "%s", f.NATSURL)
 	line("log", "%s", m.dir.log())
 	b.WriteString("\n" + style.Paint(terminal.Dim, "Ctrl-C stops it.") + "\n\n")

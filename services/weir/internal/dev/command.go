@@ -56,6 +56,14 @@ Examples:
   weir dev --ring /dev/shm/weir.ring            a server of your own, with shared_preload_libraries = 'weir'`
 }
 
+// Validate refuses what is meant for a server that there is not.
+func (c Command) Validate() error {
+	if c.Ring != "" && (c.Module != "" || c.RingSize != 0 || c.Port != 0) {
+		return errors.New("--ring captures a server of your own; --module, --ring-size and --port are for the private one")
+	}
+	return nil
+}
+
 // errHurried says that somebody did not want to wait for the orderly stop.
 var errHurried = errors.New("ended at once; what was not delivered yet is delivered after the next start")
 
@@ -75,7 +83,10 @@ func (c Command) Run(ctx context.Context, s terminal.Streams) error {
 	}
 	if c.ReadyFile != "" {
 		var err error
-		if c.ReadyFile, err = filepath.Abs(c.ReadyFile); err != nil {
+		if c.ReadyFile, err = filepath.Abs(c.ReadyFile); err == nil {
+			_, err = os.Stat(filepath.Dir(c.ReadyFile)) // now, rather than when everything runs
+		}
+		if err != nil {
 			return fmt.Errorf("--ready-file: %w", err)
 		}
 	}

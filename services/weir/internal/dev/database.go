@@ -35,11 +35,14 @@ func (m *mesh) startDatabase(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(m.dir.postgres(), "data", "PG_VERSION")); err != nil {
 		doing = "making PostgreSQL's data directory, once, and starting it"
 	}
-	return m.step(doing, func() error {
+	return m.slowly(doing, func() error {
 		m.db, err = postgres.Start(ctx, postgres.Options{
 			Dir: m.dir.postgres(), Module: module, RingFile: m.ring, RingSize: int64(size), Port: port,
 		})
 		if err != nil {
+			if _, there := os.Stat(m.ring); there == nil && strings.Contains(err.Error(), m.ring) {
+				return fmt.Errorf("%w\nthe ring may be left over from a weir dev of another user or version: remove %s, and what it holds and was not delivered", err, m.ring)
+			}
 			return err
 		}
 		m.postmaster.Store(int64(m.db.PID()))

@@ -112,10 +112,10 @@ func (m *mesh) live(ctx context.Context) error {
 	}
 	err = errors.Join(err, m.removeReady())
 	if m.db != nil {
-		err = errors.Join(err, m.step("stopping PostgreSQL", m.stopDatabase))
+		err = errors.Join(err, m.slowly("stopping PostgreSQL", m.stopDatabase))
 	}
 	var o outcome
-	drained := m.step("delivering what is recorded", func() (err error) { o, err = m.drain(context.WithoutCancel(ctx)); return err })
+	drained := m.slowly("delivering what is recorded", func() (err error) { o, err = m.drain(context.WithoutCancel(ctx)); return err })
 	close(finish)
 	end := time.AfterFunc(drainLimit, stop)
 	<-shown
@@ -174,10 +174,15 @@ const slow = 700 * time.Millisecond
 
 // step runs f, and says what it is doing if that takes long.
 func (m *mesh) step(doing string, f func() error) error {
-	t := time.AfterFunc(slow, func() { m.say("%s …", doing) })
-	defer t.Stop()
-	if err := f(); err != nil {
+	if err := m.slowly(doing, f); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
+}
+
+// slowly is step for what names itself in its errors.
+func (m *mesh) slowly(doing string, f func() error) error {
+	t := time.AfterFunc(slow, func() { m.say("%s …", doing) })
+	defer t.Stop()
+	return f()
 }

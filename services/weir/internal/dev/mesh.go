@@ -34,7 +34,7 @@ type mesh struct {
 	dir     *directory
 	log     *logs
 	file    connect.File
-	metrics []string         // the services' metrics addresses
+	metrics []string         // the services' metrics addresses, in the order of openServices
 	ring    string           // the ring's file
 	db      *postgres.Server // nil with --ring
 

@@ -1,0 +1,65 @@
+package cluster_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	"github.com/weir-das/weir/services/weir/internal/cluster"
+)
+
+var at = timestamppb.New(time.Date(2026, 1, 31, 15, 4, 5, 0, time.UTC))
+
+func TestPrintStream(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		stream *controlv1.Stream
+		want   string
+	}{
+		{"none", nil, "stream       -\n"},
+		{"stopped", &controlv1.Stream{Status: controlv1.StreamStatus_STREAM_STATUS_STOPPED}, "stream       stopped\n"},
+		{"in trouble", &controlv1.Stream{
+			Status: controlv1.StreamStatus_STREAM_STATUS_STARTING, StatusSince: at, Mode: controlv1.StreamMode_STREAM_MODE_ASYNC,
+			KmsKeyId: "alias/a", KinesisStream: "aws-rds-das-cluster-A", RecordLayout: controlv1.RecordLayout_RECORD_LAYOUT_AURORA,
+			Problem: "KMS is not\x1b[1m reached",
+		}, `stream       starting since 2026-01-31 15:04:05Z
+mode         async
+KMS key      alias/a
+Kinesis      aws-rds-das-cluster-A
+layout       aurora
+problem      KMS is not\x1b[1m reached
+`},
+	} {
+		var b strings.Builder
+		if err := cluster.PrintStream(&b, c.stream); err != nil || b.String() != c.want {
+			t.Errorf("%s: %v\n%s\nwant\n%s", c.name, err, b.String(), c.want)
+		}
+	}
+}
+
+func TestPrintInstances(t *testing.T) {
+	var b strings.Builder
+	err := cluster.PrintInstances(&b, []*controlv1.Instance{
+		{InstanceId: "a", InstanceResourceId: "db-A", Report: &controlv1.InstanceReport{
+			ReportedAt: at, EngineRunning: true, EngineVersion: "PostgreSQL 15.20", Number: 12, Durable: 10, Lost: 1,
+		}},
+		{InstanceId: "b", InstanceResourceId: "db-B", Report: &controlv1.InstanceReport{ReportedAt: at}},
+		{InstanceId: "c", InstanceResourceId: "db-C"},
+	})
+	want := `
+INSTANCE  ENGINE                      NUMBER  DURABLE  LOST  AS OF      RESOURCE ID
+a         running (PostgreSQL 15.20)  12      10       1     15:04:05Z  db-A
+b         down                        0       0        0     15:04:05Z  db-B
+c         never heard of              -       -        -     -          db-C
+`
+	if err != nil || b.String() != want {
+		t.Errorf("PrintInstances: %v\n%s\nwant\n%s", err, b.String(), want)
+	}
+	b.Reset()
+	if err := cluster.PrintInstances(&b, nil); err != nil || b.String() != "\nno instances\n" {
+		t.Errorf("PrintInstances(nil) = %v, %q", err, b.String())
+	}
+}
