@@ -69,6 +69,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, log)
 	s.hop.Oldest(s.oldest)
+	if err := s.observe(tel); err != nil {
+		return err
+	}
 	if s.cfg.ServerHost == "" {
 		if s.cfg.ServerHost, err = os.Hostname(); err != nil {
 			return fmt.Errorf("server_host is empty and the host has no name: %w", err)
