@@ -71,6 +71,8 @@ func NewServer(o Options) (*Server, error) {
 		streams: make(map[*stream]struct{}), troubles: troubles{last: make(map[trouble]time.Time)},
 	}
 	srv.hop.Oldest(srv.oldest)
+	refused.Add(context.Background(), 0) // visible before the first one
+	returned.Add(context.Background(), 0)
 	return srv, nil
 }
 

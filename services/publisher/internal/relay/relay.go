@@ -117,6 +117,7 @@ func New(j *journal.Journal, k Putter, limits Limits, log *slog.Logger, tel *obs
 		return r.state.Oldest
 	})
 	lost.Add(context.Background(), 0) // visible before the first one
+	returned.Add(context.Background(), 0)
 	return r, r.observe()
 }
 
