@@ -69,7 +69,11 @@ func Connect(ctx context.Context, cfg Config, name string, log *slog.Logger) (*C
 				c.changed("disconnected", err)
 			}
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.changed("cannot connect", err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			if !errors.Is(err, nats.ErrNoServers) { // the next try says why
+				c.changed("cannot connect", err)
+			}
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			c.log.Error("NATS reports an error", obs.KeyErr, err)
 		}),

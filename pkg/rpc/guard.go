@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,7 +28,22 @@ type guard struct {
 	allow    map[string][]string // gRPC service → certificate names; immutable
 	log      *slog.Logger
 	draining <-chan struct{}
+
+	// mu guards denials: what was denied, and to whom, in the last minute.
+	mu      sync.Mutex
+	denials map[denial]*tally
 }
+
+type denial struct{ method, caller string }
+
+// tally is when the log told of a denial last, and how many there were since.
+type tally struct {
+	told time.Time
+	more int
+}
+
+// tellAgain is how often the log tells of a caller that goes on trying.
+const tellAgain = time.Minute
 
 // admit returns the context for the handler of method, or why the caller may not call it.
 func (g *guard) admit(ctx context.Context, method string) (context.Context, error) {
@@ -42,8 +59,35 @@ func (g *guard) admit(ctx context.Context, method string) (context.Context, erro
 	if len(names) > 0 {
 		caller = names[0]
 	}
-	g.log.Warn("call denied", obs.KeyMethod, method, obs.KeyPeer, caller)
+	g.denied(denial{method, caller})
 	return nil, fault.Status(fault.As(fault.Denied, fmt.Errorf("%s may not call %s", caller, service))).Err()
+}
+
+// denied logs the first denial of its kind, and then one a minute with the number of those between: whoever has the wrong
+// certificate tries again for as long as he lives.
+func (g *guard) denied(d denial) {
+	now := time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.denials[d]
+	if t != nil && now.Sub(t.told) < tellAgain {
+		t.more++
+		return
+	}
+	for old, t := range g.denials {
+		if now.Sub(t.told) >= 2*tellAgain {
+			delete(g.denials, old)
+		}
+	}
+	log := g.log.With(obs.KeyMethod, d.method, obs.KeyPeer, d.caller)
+	if t != nil && t.more > 0 {
+		log = log.With("more_before", t.more)
+	}
+	log.Warn("call denied; the certificate's name is not in the allow-list of rpc.allow")
+	if g.denials == nil {
+		g.denials = make(map[denial]*tally)
+	}
+	g.denials[d] = &tally{told: now}
 }
 
 func (g *guard) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

@@ -15,12 +15,16 @@ import (
 
 // writeConfigs writes a configuration file for every program.
 func (m *Mesh) writeConfigs() {
+	store := m.options.JetStream
+	if store == "" {
+		store = m.Path("jetstream")
+	}
 	m.write("nats.conf", fmt.Sprintf(`
 listen: %q
 max_payload: 2MB
 jetstream { store_dir: %q, sync_interval: always, max_file_store: 2GB }
 tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }
-`, m.Addr(NATS), m.Path("jetstream"), certs.TLS(m.Path("certs"), "nats").CertFile,
+`, m.Addr(NATS), store, certs.TLS(m.Path("certs"), "nats").CertFile,
 		certs.TLS(m.Path("certs"), "nats").KeyFile, certs.TLS(m.Path("certs"), "nats").CAFile))
 
 	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms"))

@@ -45,6 +45,14 @@ type Options struct {
 	// NoServer leaves PostgreSQL to the caller, who gives it Ring() as its ring
 	// and starts it before or after. Postgres is then nil.
 	NoServer bool
+	// AWS is the address of a Kinesis and KMS that the test runs itself; where
+	// it is empty the mesh runs one as a process.
+	AWS string
+	// Environment is of every program, NAME=VALUE: WEIR_CRYPTO_KEY_MAX_AGE=2s
+	// is what the file of crypto should say otherwise than usual.
+	Environment []string
+	// JetStream is the directory of NATS, one of the mesh's own where empty.
+	JetStream string
 }
 
 // Mesh is a running mesh.
@@ -61,6 +69,7 @@ type Mesh struct {
 	// What the stream is called.
 	ClusterResourceID, KinesisStream, KMSKeyID string
 
+	options   Options
 	processes map[string]*process
 	dataKeys  map[string][]byte // by ciphertext, as KMS decrypted them
 }
@@ -69,11 +78,30 @@ type Mesh struct {
 // test ends.
 func Start(t testing.TB, o Options) *Mesh {
 	t.Helper()
-	m := &Mesh{t: t, bin: binaries(t), port: map[string]int{}, processes: map[string]*process{}}
+	m := Prepare(t, o)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if !o.NoServer {
+		m.startPostgres(ctx, o)
+	}
+	for _, name := range startOrder {
+		if name == Capture && o.NoCapture || name == LocalAWS && o.AWS != "" {
+			continue
+		}
+		m.StartProcess(name)
+	}
+	m.register(ctx, o)
+	return m
+}
+
+// Prepare makes everything that a mesh needs, certificates and configuration
+// among it, and starts nothing. What is started is ended with the test.
+func Prepare(t testing.TB, o Options) *Mesh {
+	t.Helper()
+	m := &Mesh{t: t, bin: binaries(t), port: map[string]int{}, options: o, processes: map[string]*process{}}
 	m.dir = scratch(t)
 	m.ring = filepath.Join("/dev/shm", filepath.Base(m.dir)+".ring")
 	t.Cleanup(func() { os.Remove(m.ring) })
-
 	if err := certs.Ensure(m.Path("certs")); err != nil {
 		t.Fatal(err)
 	}
@@ -81,21 +109,7 @@ func Start(t testing.TB, o Options) *Mesh {
 		m.port[name] = freePort(t)
 	}
 	m.writeConfigs()
-
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if !o.NoServer {
-		m.startPostgres(ctx, o)
-	}
-
 	t.Cleanup(m.stopAll)
-	for _, name := range startOrder {
-		if name == Capture && o.NoCapture {
-			continue
-		}
-		m.StartProcess(name)
-	}
-	m.register(ctx, o)
 	return m
 }
 
@@ -131,7 +145,17 @@ func (m *Mesh) Ring() string { return m.ring }
 func (m *Mesh) Addr(name string) string { return fmt.Sprintf("127.0.0.1:%d", m.port[name]) }
 
 // AWSEndpoint is the URL of the local Kinesis and KMS.
-func (m *Mesh) AWSEndpoint() string { return "http://" + m.Addr(LocalAWS) }
+func (m *Mesh) AWSEndpoint() string {
+	if m.options.AWS != "" {
+		return "http://" + m.options.AWS
+	}
+	return "http://" + m.Addr(LocalAWS)
+}
+
+// Run runs a program of the mesh to its end, and returns all that it printed.
+func (m *Mesh) Run(ctx context.Context, program string, args ...string) (string, error) {
+	return m.run(ctx, program, args...)
+}
 
 // Weir runs the weir command against the mesh and returns what it printed.
 func (m *Mesh) Weir(ctx context.Context, args ...string) (string, error) {

@@ -39,7 +39,7 @@ func (m *Mesh) StartProcess(name string) {
 	defer out.Close()
 	cmd := exec.Command(filepath.Join(m.bin, argv[0]), argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), awsEnvironment...)
+	cmd.Env = append(append(os.Environ(), awsEnvironment...), m.options.Environment...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		m.t.Fatalf("starting %s: %v", name, err)
@@ -125,7 +125,7 @@ func (m *Mesh) stopAll() {
 // run runs a program of the mesh to its end.
 func (m *Mesh) run(ctx context.Context, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(m.bin, program), args...)
-	cmd.Env = append(append(os.Environ(), awsEnvironment...), "WEIR_CONNECT="+m.Connect)
+	cmd.Env = append(append(append(os.Environ(), awsEnvironment...), m.options.Environment...), "WEIR_CONNECT="+m.Connect)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

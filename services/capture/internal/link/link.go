@@ -122,6 +122,10 @@ func (l *Link) complain(err error) {
 			obs.KeyCluster, l.clusterID, obs.KeyInstance, l.instanceID, obs.KeyErr, err)
 		return
 	}
+	if fault.Is(err, fault.Denied) {
+		l.log.Error("control refuses this capture's certificate; see rpc.allow in control's configuration", obs.KeyErr, err)
+		return
+	}
 	l.log.Warn("control is away; going on with what it said last", obs.KeyErr, err)
 }
 

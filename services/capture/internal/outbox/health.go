@@ -2,19 +2,31 @@ package outbox
 
 import (
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/weir-das/weir/pkg/obs"
 )
 
-// health logs when the path to the journal breaks and when it is back, once
-// each, however many streams there are.
+const (
+	// calmAfter is for how long nothing may break before the trouble is over: a
+	// journal that is full takes a record now and then, and each would be news.
+	calmAfter = 5 * time.Second
+	// mostCauses bounds the lines that one trouble is worth.
+	mostCauses = 8
+)
+
+// health logs when the path to the journal breaks and when it is back. However
+// many streams there are and however often they try, each cause is told once.
 type health struct {
 	log *slog.Logger
 
-	// mu guards down.
-	mu   sync.Mutex
-	down bool
+	// mu guards what follows.
+	mu     sync.Mutex
+	down   bool
+	broke  time.Time // last
+	causes []string  // of the trouble that is not over; what was told of it
 }
 
 func (h *health) ok() bool {
@@ -26,17 +38,21 @@ func (h *health) ok() bool {
 func (h *health) well() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.down {
+	h.down = false
+	if len(h.causes) > 0 && time.Since(h.broke) >= calmAfter {
+		h.causes = nil
 		h.log.Info("records reach the journal again")
 	}
-	h.down = false
 }
 
 func (h *health) broken(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.down {
-		h.log.Warn("records do not reach the journal; what the ring holds is sent again", obs.KeyErr, err)
+	h.down, h.broke = true, time.Now()
+	cause := err.Error()
+	if slices.Contains(h.causes, cause) || len(h.causes) == mostCauses {
+		return
 	}
-	h.down = true
+	h.causes = append(h.causes, cause)
+	h.log.Warn("records do not reach the journal; what the ring holds is sent again", obs.KeyErr, err)
 }

@@ -43,7 +43,7 @@ func (o *Outbox) keepStream(ctx context.Context) error {
 			// A replica that drains ends a stream that was well: no trouble yet.
 			wait.Reset()
 		default:
-			o.health.broken(fault.FromStatus(err))
+			o.health.broken(err)
 		}
 		if wait.Wait(ctx) != nil {
 			return nil
@@ -60,14 +60,14 @@ func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, er
 	stream, err := o.crypto.Seal(ctx)
 	if err != nil {
 		cancel()
-		return false, fmt.Errorf("opening a stream to crypto: %w", err)
+		return false, fmt.Errorf("opening a stream to crypto: %w", fault.FromStatus(err))
 	}
 	open := &cryptov1.SealRequest{Message: &cryptov1.SealRequest_Open{Open: o.open}}
 	if err := stream.Send(open); err != nil {
 		// Send says only that the stream is over; Recv says why.
 		_, err = stream.Recv()
 		cancel()
-		return false, fmt.Errorf("opening a stream to crypto: %w", err)
+		return false, fmt.Errorf("opening a stream to crypto: %w", fault.FromStatus(err))
 	}
 
 	// One goroutine blocks in Recv; cancel frees it, and we wait for it.
@@ -127,12 +127,13 @@ func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, er
 	}
 }
 
-// receive passes on what the stream answers until it ends.
+// receive passes on what the stream answers until it ends; io.EOF is its end in
+// good order.
 func receive(ctx context.Context, stream sealClient, answers chan<- *cryptov1.SealResponse) error {
 	for {
 		answer, err := stream.Recv()
 		if err != nil {
-			return err
+			return fault.FromStatus(err)
 		}
 		select {
 		case answers <- answer:

@@ -118,9 +118,20 @@ func mark(doing string, err error) error {
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		return fault.As(kind(api.ErrorCode()), fmt.Errorf("%s: %s: %s", doing, api.ErrorCode(), api.ErrorMessage()))
+		return fault.As(kind(api.ErrorCode()), fmt.Errorf("%s: %s: %s%s", doing, api.ErrorCode(), api.ErrorMessage(), help(api.ErrorCode())))
 	}
-	return fault.As(fault.NotReady, fmt.Errorf("%s: %w", doing, err))
+	return fault.As(fault.NotReady, fmt.Errorf("%s: %w; can the publisher's host reach Kinesis, and is kinesis_endpoint right?", doing, err))
+}
+
+// help says what only an operator can do about an error code.
+func help(code string) string {
+	switch code {
+	case "AccessDeniedException":
+		return "; the policy of the publisher's role must allow kinesis:PutRecords"
+	case "ProvisionedThroughputExceededException":
+		return "; it passes by itself, or the stream needs more shards"
+	}
+	return ""
 }
 
 // kind sorts Kinesis's error codes. Unknown ones are NotReady: a record is given

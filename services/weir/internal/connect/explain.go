@@ -2,6 +2,7 @@ package connect
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -20,6 +21,9 @@ func Explain(doing string, err error) error {
 	}
 	switch st.Code() {
 	case codes.Unavailable:
+		if !unreached(st.Message()) {
+			return fmt.Errorf("%s: %s; try again when that is well", doing, st.Message())
+		}
 		return fmt.Errorf("%s: not reached; is the mesh running, and are the address and the certificates its own? (%s)", doing, st.Message())
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%s: no answer in %s; is the mesh healthy?", doing, Patience)
@@ -30,4 +34,15 @@ func Explain(doing string, err error) error {
 	default:
 		return fmt.Errorf("%s: %s", doing, st.Message())
 	}
+}
+
+// unreached tells a call that reached nobody from one that was answered: gRPC
+// has one code for both, and only its own text for the first.
+func unreached(message string) bool {
+	for _, own := range []string{"connection error", "name resolver error", "error reading from server", "transport is closing", "no children to pick from"} {
+		if strings.Contains(message, own) {
+			return true
+		}
+	}
+	return false
 }
