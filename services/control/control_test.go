@@ -62,6 +62,9 @@ func TestTheLifeOfAStream(t *testing.T) {
 	}
 	a.capture("orders", "db1")
 	b.capture("orders", "db2")
+	a.until("orders", "reported on by both", func(s *controlv1.GetStreamResponse) bool {
+		return s.GetInstances()[0].GetReport() != nil && s.GetInstances()[1].GetReport() != nil
+	})
 	a.start("orders")
 	s := b.untilStatus("orders", started)
 	kinesis := s.GetStream().GetKinesisStream()

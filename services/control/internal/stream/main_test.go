@@ -10,7 +10,7 @@ import (
 func TestMain(m *testing.M) {
 	// A stream's whole life takes a dozen steps, and what is hard to get right
 	// happens in the second.
-	if err := flag.Set("rapid.steps", "80"); err != nil {
+	if err := flag.Set("rapid.steps", "60"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
