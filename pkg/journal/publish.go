@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -92,19 +93,33 @@ func (j *Journal) Publish(ctx context.Context, m Message) error {
 	if m.ID != "" {
 		msg.Header[jetstream.MsgIDHeader] = []string{m.ID}
 	}
-	future, err := j.conn.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return publishError(err)
-	}
-	select {
-	case <-future.Ok():
-		return nil
-	case err := <-future.Err():
-		return publishError(err)
-	case <-ctx.Done():
-		return fault.As(fault.NotReady, fmt.Errorf("waiting for the journal: %w", ctx.Err()))
+	for began := time.Now(); ; {
+		future, err := j.conn.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0))
+		if err != nil {
+			return publishError(err)
+		}
+		select {
+		case <-future.Ok():
+			return nil
+		case err = <-future.Err():
+		case <-ctx.Done():
+			return fault.As(fault.NotReady, fmt.Errorf("waiting for the journal: %w", ctx.Err()))
+		}
+		if !isInFlight(err) || time.Since(began) > ackWait {
+			return publishError(err)
+		}
+		// Another replica has sent the same record a moment ago, and a cluster has not
+		// agreed on it yet. Asking again tells whether it has.
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+		}
 	}
 }
+
+// askAgain is how long a cluster is given to agree on a record that was sent
+// twice at a time.
+const askAgain = 20 * time.Millisecond
 
 // JetStream's error codes that the client has no names for.
 const (
@@ -125,8 +140,6 @@ func publishError(err error) error {
 		case code == errAccountResources, code == errInsufficient, code == errStorageExceeded,
 			code == errStoreFailed && isRoom(api.Description):
 			return fault.As(fault.Busy, fmt.Errorf("the journal is full: %w", err))
-		case code == errDuplicateInFlight:
-			return fault.As(fault.NotReady, fmt.Errorf("the same record is being stored: %w", err))
 		}
 	}
 	// Publish admits only records that a fit server takes, so one that does not
@@ -135,6 +148,12 @@ func publishError(err error) error {
 		err = fmt.Errorf("%w (max_payload or max_msg_size of the server is below %d)", err, MaxRecord+maxHeader)
 	}
 	return fault.As(fault.NotReady, fmt.Errorf("publishing to the journal: %w", err))
+}
+
+// isInFlight says that the same record is being stored just now.
+func isInFlight(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == errDuplicateInFlight
 }
 
 // isRoom tells a full stream or disk from other failures to store: the server

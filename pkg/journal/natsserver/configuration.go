@@ -18,6 +18,14 @@ type Settings struct {
 	MaxBytes   int64 // file storage; 0 means 64 GiB
 	MaxPayload int   // bytes; 0 means 2 MB
 	LazySync   bool  // leave writes unsynced: never in production
+	Cluster    *Cluster
+}
+
+// Cluster is a server's place among others. A journal with three replicas needs
+// three servers.
+type Cluster struct {
+	Listen string   // host:port for the other servers
+	Routes []string // nats-route://host:port of each of them
 }
 
 // ControlBuckets are the key-value buckets that control alone may use.

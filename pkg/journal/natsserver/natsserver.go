@@ -16,6 +16,7 @@
 package natsserver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,8 @@ type Options struct {
 	LazySync bool
 	// MaxPayload is max_payload; 0 means 2 MB.
 	MaxPayload int
+	Name       string       // of the server; empty means nats
+	Cluster    *Cluster     // nil: it stands alone
 	Log        *slog.Logger // may be nil
 }
 
@@ -65,13 +68,14 @@ func Start(o Options) (*Server, error) {
 		port = server.RANDOM_PORT
 	}
 	text := Configuration(Settings{
-		Name:       "nats",
+		Name:       cmp.Or(o.Name, "nats"),
 		Listen:     net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
 		Dir:        o.Dir,
 		TLS:        o.TLS,
 		MaxBytes:   o.MaxBytes,
 		LazySync:   o.LazySync,
 		MaxPayload: o.MaxPayload,
+		Cluster:    o.Cluster,
 	})
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString(text); err != nil {
