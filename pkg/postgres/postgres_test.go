@@ -1,12 +1,14 @@
 package postgres_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -113,5 +115,28 @@ func TestStartFails(t *testing.T) {
 	_, err = postgres.Start(t.Context(), postgres.Options{Dir: dir, BinDir: "/nowhere"})
 	if err == nil || !strings.Contains(err.Error(), "/nowhere") {
 		t.Fatalf("Start() without a server = %v, want an error that names the directory", err)
+	}
+}
+
+// An initdb that is interrupted, at whatever moment, is no obstacle to the
+// next start.
+func TestStartAfterAnInterruptedOne(t *testing.T) {
+	dir := t.TempDir()
+	for _, after := range []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, 600 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		s, err := postgres.Start(ctx, postgres.Options{Dir: dir})
+		cancel()
+		if err == nil {
+			if err := s.Stop(postgres.Fast); err != nil { // quicker than we thought
+				t.Fatal(err)
+			}
+		}
+	}
+	s, err := postgres.Start(t.Context(), postgres.Options{Dir: dir})
+	if err != nil {
+		t.Fatalf("Start() after interrupted ones = %v, want nil", err)
+	}
+	if err := s.Stop(postgres.Fast); err != nil {
+		t.Error(err)
 	}
 }

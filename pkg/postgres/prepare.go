@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,21 +112,41 @@ func (s *Server) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := os.Stat(filepath.Join(s.dataDir(), "PG_VERSION")); err == nil {
+	if _, err := os.Stat(s.dataDir()); err == nil {
 		return nil
+	}
+	if err := s.initdb(ctx); err != nil {
+		return fmt.Errorf("making the database cluster: %w", err)
+	}
+	return nil
+}
+
+// initdb makes the data directory. It has its name only once it is whole: an
+// initdb that was interrupted leaves files that no server starts with, and
+// that the next initdb refuses.
+func (s *Server) initdb(ctx context.Context) error {
+	making := s.dataDir() + ".making"
+	if err := os.RemoveAll(making); err != nil {
+		return err
 	}
 	// --no-sync: a machine that dies within initdb leaves a directory to throw
 	// away; the server itself syncs as its settings say.
 	initdb := exec.CommandContext(ctx, filepath.Join(s.binDir, "initdb"),
-		"--pgdata", s.dataDir(), "--username", "postgres", "--auth", "trust",
+		"--pgdata", making, "--username", "postgres", "--auth", "trust",
 		"--encoding", "UTF8", "--locale", "C", "--no-sync")
 	initdb.Dir = s.options.Dir
 	initdb.Env = environment()
-	initdb.SysProcAttr = &syscall.SysProcAttr{Credential: s.user.credential}
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("making the database cluster: %w: %s", err, strings.TrimSpace(string(out)))
+	initdb.SysProcAttr = &syscall.SysProcAttr{
+		Credential: s.user.credential,
+		Setpgid:    true,            // an interrupt at the terminal is the caller's
+		Pdeathsig:  syscall.SIGKILL, // or it would go on beside the next one
 	}
-	return nil
+	runtime.LockOSThread() // the death signal comes when the starting thread ends
+	defer runtime.UnlockOSThread()
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return os.Rename(making, s.dataDir())
 }
 
 // makeTraversable gives everybody the right to pass through the parents of

@@ -235,6 +235,29 @@ func TestDev(t *testing.T) {
 	})
 }
 
+// Ctrl-C while it starts, at whatever moment, leaves nothing running.
+func TestDevInterruptedAsItStarts(t *testing.T) {
+	so, dir := module(t), dataDir(t)
+	for _, after := range []time.Duration{0, 300 * time.Millisecond, 900 * time.Millisecond, 1500 * time.Millisecond} {
+		m := launch(t, t, dir, "--module", so)
+		for range 100 { // a process that has not begun to listen to signals dies of them, which is right too
+			if exists(filepath.Join(dir, "lock")) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(after)
+		m.signal(os.Interrupt)
+		if code := m.wait(); code > 1 || strings.Contains(m.stderr(), "panic") || strings.Contains(m.stderr(), "canceled") {
+			t.Errorf("exit code %d after Ctrl-C %v after the start:\n%s", code, after, m.stderr())
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "postgres", "data", "postmaster.pid")); err == nil {
+			t.Errorf("PostgreSQL runs on after Ctrl-C %v after the start: %s", after, b)
+		}
+	}
+	start(t, t, dir, "--module", so).stop()
+}
+
 // A server of somebody else's: captured, and left as it is.
 func TestDevWithARing(t *testing.T) {
 	so, dir := module(t), dataDir(t)

@@ -27,12 +27,12 @@ func (m *mesh) startDatabase(ctx context.Context) error {
 	if m.RingSize == 0 && size < usualRing {
 		m.say("the ring has %s: %s is small", size, shared)
 	}
-	port, err := choose("PostgreSQL", m.Port, 5432)
+	port, err := prefer("PostgreSQL", m.Port, 5432)
 	if err != nil {
 		return err
 	}
 	doing := "starting PostgreSQL"
-	if _, err := os.Stat(filepath.Join(m.dir.postgres(), "data", "PG_VERSION")); err != nil {
+	if _, err := os.Stat(filepath.Join(m.dir.postgres(), "data")); err != nil {
 		doing = "making PostgreSQL's data directory, once, and starting it"
 	}
 	return m.slowly(doing, func() error {

@@ -89,6 +89,12 @@ func TestListen(t *testing.T) {
 		t.Fatalf("the chosen port %d is not free: %v", free, err)
 	}
 	again.Close()
+	if got, err := prefer("x", 0, port); err != nil || got != 0 {
+		t.Errorf("prefer with the usual port taken = %d, %v, want 0 for any", got, err)
+	}
+	if got, err := prefer("x", 0, free); err != nil || got != free {
+		t.Errorf("prefer with the usual port free = %d, %v, want it, %d", got, err, free)
+	}
 }
 
 func TestDirectory(t *testing.T) {

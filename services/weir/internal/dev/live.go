@@ -41,11 +41,12 @@ func (m *mesh) serve(ctx context.Context) (err error) {
 	defer func() { cancel(nil); <-watched }()
 
 	if err := m.begin(work, open.capture); err != nil {
-		if cause := context.Cause(work); cause != nil && !errors.Is(cause, context.Canceled) {
-			return cause
-		}
-		if ctx.Err() != nil {
+		switch cause := context.Cause(work); {
+		case ctx.Err() != nil:
 			m.say("interrupted before it was ready")
+			return ctx.Err()
+		case cause != nil:
+			return cause // what failed, rather than what missed it
 		}
 		return err
 	}

@@ -87,7 +87,7 @@ func (m *mesh) run(ctx context.Context) (err error) {
 }
 
 func (m *mesh) startNATS() (stop func(), err error) {
-	port, err := choose("NATS", m.NATSPort, 4222)
+	port, err := prefer("NATS", m.NATSPort, 4222)
 	if err != nil {
 		return nil, err
 	}

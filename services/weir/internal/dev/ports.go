@@ -33,4 +33,14 @@ func choose(what string, asked, usual int) (int, error) {
 	return lis.Addr().(*net.TCPAddr).Port, lis.Close()
 }
 
+// prefer is choose for servers that find a free port better than we could: 0
+// tells them to.
+func prefer(what string, asked, usual int) (int, error) {
+	port, err := choose(what, asked, usual)
+	if err == nil && asked == 0 && port != usual {
+		port = 0
+	}
+	return port, err
+}
+
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
