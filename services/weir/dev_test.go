@@ -26,7 +26,11 @@ func dataDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	data := filepath.Join(dir, "data")
 	t.Cleanup(func() {
+		if name, ok := ringOf(data); ok { // of one that was killed
+			os.Remove(name) // an error: it is gone
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -34,22 +38,19 @@ func dataDir(t *testing.T) string {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "data")
+	return data
 }
 
-// ring is the file that the private server writes.
-func ring(t *testing.T, m *mesh) string {
-	t.Helper()
-	conf, err := os.ReadFile(filepath.Join(m.dir, "postgres", "data", "postgresql.conf"))
+// ringOf is the file that the private server in a data directory writes.
+func ringOf(data string) (name string, ok bool) {
+	conf, err := os.ReadFile(filepath.Join(data, "postgres", "data", "postgresql.conf"))
 	if err != nil {
-		t.Fatal(err)
+		return "", false
 	}
-	_, after, ok := strings.Cut(string(conf), "weir.ring_file = '")
-	if !ok {
-		t.Fatalf("no weir.ring_file in\n%s", conf)
+	if _, name, ok = strings.Cut(string(conf), "weir.ring_file = '"); ok {
+		name, _, ok = strings.Cut(name, "'")
 	}
-	name, _, _ := strings.Cut(after, "'")
-	return name
+	return name, ok
 }
 
 func exists(name string) bool {
@@ -169,7 +170,11 @@ func TestDev(t *testing.T) {
 
 	t.Run("Ctrl-C", func(t *testing.T) {
 		m = m.on(t)
-		pid, name := m.postmaster(), ring(t, m)
+		pid := m.postmaster()
+		name, ok := ringOf(dir)
+		if !ok || !exists(name) {
+			t.Fatalf("no ring %q while the server runs", name)
+		}
 		m.query("select 'last words'")
 		m.stop()
 		gone(t, "PostgreSQL", pid)
