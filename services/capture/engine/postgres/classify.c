@@ -218,7 +218,8 @@ first_words(weir_slice text, char *words, size_t size)
 
 			if (c >= 'a' && c <= 'z')
 				c -= 'a' - 'A';
-			if (c < 'A' || c > 'Z')
+			/* A word that goes on is not the keyword it begins with. */
+			if ((c < 'A' || c > 'Z') && c != '_' && (c < '0' || c > '9') && (unsigned char) c < 0x80)
 				break;
 			words[n++] = c;
 		}

@@ -36,13 +36,11 @@ weir_buffer_reset(weir_buffer *b)
 }
 
 bool
-weir_buffer_reserve(weir_buffer *b, size_t n)
+weir_buffer_grow(weir_buffer *b, size_t n)
 {
 	size_t capacity;
 	uint8 *grown;
 
-	if (b->length + n <= b->capacity)
-		return !b->short_of_memory;
 	if (b->short_of_memory)
 		return false;
 	capacity = Max(b->capacity * 2, b->length + n);

@@ -37,8 +37,16 @@ extern void weir_buffer_init(weir_buffer *b, uint8 *fixed, size_t capacity);
 /* weir_buffer_reset empties the buffer and gives back what it had to grow by. */
 extern void weir_buffer_reset(weir_buffer *b);
 
+extern bool weir_buffer_grow(weir_buffer *b, size_t n);
+
 /* weir_buffer_reserve makes room for n more bytes, or returns false. */
-extern bool weir_buffer_reserve(weir_buffer *b, size_t n);
+static inline bool
+weir_buffer_reserve(weir_buffer *b, size_t n)
+{
+	if (likely(b->length + n <= b->capacity && !b->short_of_memory))
+		return true;
+	return weir_buffer_grow(b, n);
+}
 
 extern void weir_put_raw(weir_buffer *b, const void *bytes, size_t n);
 

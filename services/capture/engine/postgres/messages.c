@@ -65,6 +65,12 @@ put_message(char type, const char *body, size_t length)
 	switch (type) {
 		case 'C': /* CommandComplete */
 			weir_statement_answered();
+			/* BASE_BACKUP answers with result sets first; only PostgreSQL 13 calls all of them so. */
+			if (strcmp(body, "SELECT") != 0 || PG_VERSION_NUM < 140000)
+				weir_replication_command();
+			break;
+		case 'W': /* CopyBothResponse */
+			weir_replication_command();
 			break;
 		case 's': /* PortalSuspended */
 			weir_statement_suspended();

@@ -39,7 +39,9 @@ put_object(weir_statement *s, enum weir_object_type type, const char *name, size
 	weir_buffer_init(&b, space, sizeof space);
 	weir_put_uint(&b, 1, type);
 	weir_put_bytes(&b, 2, name, length);
-	if (verb.class != s->verb.class || strcmp(verb.command, s->verb.command) != 0) {
+	/* Commands are constants: mostly the same one. */
+	if (verb.class != s->verb.class ||
+		(verb.command != s->verb.command && strcmp(verb.command, s->verb.command) != 0)) {
 		weir_put_string(&b, 3, verb.command);
 		weir_put_uint(&b, 4, verb.class);
 	}

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "storage/ipc.h"
@@ -63,6 +65,9 @@ static weir_statement *last_run;
 
 /* True once CommandComplete went out for the statement that is held. */
 static bool answered;
+
+/* True when the replication command at hand has its event. */
+static bool replicated;
 
 /* True when the error on its way has its event. */
 static bool told;
@@ -548,6 +553,38 @@ weir_statement_suspended(void)
 	last_run = NULL;
 }
 
+/* first_word copies the first word of a command in capitals. */
+static void
+first_word(const char *text, char *word, size_t size)
+{
+	size_t n = 0;
+
+	text += strspn(text, " \t\r\n");
+	for (; n + 1 < size && (isalpha((unsigned char) *text) || *text == '_'); text++)
+		word[n++] = pg_ascii_toupper((unsigned char) *text);
+	word[n] = '\0';
+}
+
+void
+weir_replication_command(void)
+{
+	weir_event event = {.kind = WEIR_KIND_STATEMENT, .class = WEIR_CLASS_MISC};
+	char command[NAMEDATALEN];
+
+	/* SQL in a replication session, and the result sets a command is made of, are not meant. */
+	if (MyBackendType != B_WAL_SENDER || !debug_query_string || replicated || last_source || weir_event_held())
+		return;
+	replicated = true;
+	first_word(debug_query_string, command, sizeof command);
+	event.command = command;
+	event.started = GetCurrentStatementStartTimestamp();
+	event.has_text = true;
+	event.text = weir_statement_text(debug_query_string, 0, 0);
+	event.secrecy = WEIR_UNPARSED;
+	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_event_put(&event, GetCurrentTimestamp(), NULL);
+}
+
 void
 weir_statements_ready(void)
 {
@@ -559,6 +596,7 @@ weir_statements_ready(void)
 	reserved = false;
 	last_source = NULL;
 	last_run = NULL;
+	replicated = false;
 }
 
 bool

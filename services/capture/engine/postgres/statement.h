@@ -122,6 +122,12 @@ extern void weir_statement_answered(void);
 extern void weir_statement_suspended(void);
 extern void weir_statements_ready(void);
 
+/*
+ * weir_replication_command is told when a replication command may be complete,
+ * or begins to stream, which may never end. There is no hook for those.
+ */
+extern void weir_replication_command(void);
+
 /* weir_statements_end closes everything at the end of the session; true where the outcome was told of. */
 extern bool weir_statements_end(const weir_outcome *outcome);
 

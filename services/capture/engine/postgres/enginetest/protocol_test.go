@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/weir-das/weir/pkg/postgres"
 	activityv1 "github.com/weir-das/weir/proto/gen/weir/activity/v1"
+	"github.com/weir-das/weir/services/capture/internal/ring"
 )
 
 // statementsOf leaves out logins and their ends.
@@ -317,5 +319,85 @@ func TestLongStatement(t *testing.T) {
 	}
 	if want := sum(sql); string(text.GetSha256()) != want {
 		t.Errorf("SHA-256 %x, want %x", text.GetSha256(), want)
+	}
+}
+
+// Replication commands have no hook; they are seen all the same.
+func TestReplication(t *testing.T) {
+	a := start(t, func(o *postgres.Options) { o.Settings["wal_level"] = "logical" })
+	conn, err := pgconn.Connect(t.Context(), a.DSN("postgres", "postgres")+"&replication=database")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	a.await("the login", seen("CONNECT"))
+	for _, sql := range []string{"IDENTIFY_SYSTEM", "select 'sql'", "CREATE_REPLICATION_SLOT made TEMPORARY LOGICAL test_decoding",
+		"CREATE_REPLICATION_SLOT made TEMPORARY LOGICAL test_decoding", "show work_mem"} {
+		_, _ = conn.Exec(t.Context(), sql).ReadAll()
+	}
+	expect(t, a,
+		"1 MISC IDENTIFY_SYSTEM «IDENTIFY_SYSTEM»",
+		"1 READ SELECT rows=1 «select 'sql'»",
+		"1 MISC CREATE_REPLICATION_SLOT «CREATE_REPLICATION_SLOT made TEMPORARY LOGICAL test_decoding»",
+		"1 MISC UNKNOWN !42710 replication slot \"made\" already exists «CREATE_REPLICATION_SLOT made TEMPORARY LOGICAL test_decoding»",
+		"1 MISC SHOW «show work_mem»")
+
+	out := a.psql(a.DSN("postgres", "postgres")+"&replication=true", "-c", "BASE_BACKUP (TARGET 'blackhole', CHECKPOINT 'fast')")
+	events := a.await("the backup", seen("BASE_BACKUP"))
+	if got := strings.Count(describeAll(events), "BASE_BACKUP «"); got != 1 {
+		t.Errorf("%d events of BASE_BACKUP, want 1: %s\n%s", got, out, describeAll(events))
+	}
+}
+
+// The smallest ring: everything is cut to what fits, and what does not fit is counted, never lost silently.
+func TestSmallestRing(t *testing.T) {
+	a := start(t, func(o *postgres.Options) { o.RingSize = 64 << 10 })
+	conn := a.connect(t, "postgres", "postgres").PgConn()
+	a.await("the login", seen("CONNECT"))
+	long := strings.Repeat("é", 1<<16)
+	for _, sql := range []string{"select '" + long + "'", "do $$begin raise exception '" + long + "'; end$$", "selec '" + long + "'"} {
+		_, _ = conn.Exec(t.Context(), sql).ReadAll()
+		events := a.events()
+		if len(events) != 1 {
+			t.Fatalf("%d events of %.10s…, want 1", len(events), sql)
+		}
+		e := events[0]
+		if e.GetText().GetLength() != uint64(len(sql)) || string(e.GetText().GetSha256()) != sum(sql) || len(e.GetText().GetKept()) == 0 {
+			t.Errorf("%.10s…: kept %d of %d bytes, want some of %d and their hash", sql, len(e.GetText().GetKept()), e.GetText().GetLength(), len(sql))
+		}
+	}
+	args := [][]byte{[]byte(long), []byte("short")}
+	if _, err := conn.ExecParams(t.Context(), "select $1::text, $2::text", args, nil, nil, nil).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e := statementsOf(a.events())[0]; e.GetParametersOmitted() != 2 {
+		t.Errorf("%d parameters omitted, want 2: %s", e.GetParametersOmitted(), describe(e))
+	}
+
+	// Nobody reads: the ring is full after a while.
+	const many = 2000
+	for i := range many {
+		if _, err := conn.Exec(t.Context(), "select "+strconv.Itoa(i)).ReadAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := *a.number
+	var lost uint64
+	for _, item := range a.items() {
+		if item.Kind == ring.Gap {
+			lost += item.Last - item.First + 1
+		}
+	}
+	// An event that finds room writes the gap down.
+	if _, err := conn.Exec(t.Context(), "select 'room'").ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range a.items() {
+		if item.Kind == ring.Gap {
+			lost += item.Last - item.First + 1
+		}
+	}
+	if got := *a.number - before; got != many+1 || lost == 0 {
+		t.Errorf("%d numbers, %d of them lost, want %d with some lost", got, lost, many+1)
 	}
 }
