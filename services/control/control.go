@@ -22,8 +22,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weir-das/weir/pkg/backoff"
+	"github.com/weir-das/weir/pkg/fault"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
@@ -76,7 +79,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer conn.Close()
-	reg, err := registry.Open(ctx, conn.JetStream(), registry.Options{Replicas: cfg.Journal.Replicas, LeaseTTL: cfg.LeaseTTL}, log)
+	reg, err := openRegistry(ctx, conn.JetStream(), registry.Options{Replicas: cfg.Journal.Replicas, LeaseTTL: cfg.LeaseTTL}, log)
 	if err != nil {
 		return err
 	}
@@ -120,4 +123,22 @@ func holder() string {
 		host = "unknown host"
 	}
 	return host + " " + rand.Text()
+}
+
+// openWait is how long a NATS that is up may take to have JetStream ready. After
+// that something is wrong that waiting does not mend.
+const openWait = time.Minute
+
+// openRegistry tries to open the registry until it can, for openWait at most.
+func openRegistry(ctx context.Context, js jetstream.JetStream, opts registry.Options, log *slog.Logger) (*registry.Registry, error) {
+	limit, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	for {
+		opened, err := registry.Open(limit, js, opts, log)
+		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
+			return opened, err
+		}
+		log.Warn("JetStream is not ready", obs.KeyErr, err)
+	}
 }

@@ -15,6 +15,10 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/weir-das/weir/pkg/backoff"
+	"github.com/weir-das/weir/pkg/fault"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
@@ -46,7 +50,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer conn.Close()
-	store, err := events.Open(ctx, conn.JetStream(), events.Options{Replicas: cfg.Journal.Replicas, MaxBytes: cfg.MaxBytes})
+	store, err := openStore(ctx, conn.JetStream(), events.Options{Replicas: cfg.Journal.Replicas, MaxBytes: cfg.MaxBytes}, log)
 	if err != nil {
 		return err
 	}
@@ -59,4 +63,22 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return server.ServeListener(ctx, cfg.Listener)
 	}
 	return server.Serve(ctx)
+}
+
+// openWait is how long a NATS that is up may take to have JetStream ready. After
+// that something is wrong that waiting does not mend.
+const openWait = time.Minute
+
+// openStore tries to open the store until it can, for openWait at most.
+func openStore(ctx context.Context, js jetstream.JetStream, opts events.Options, log *slog.Logger) (*events.Store, error) {
+	limit, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	for {
+		opened, err := events.Open(limit, js, opts)
+		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
+			return opened, err
+		}
+		log.Warn("JetStream is not ready", obs.KeyErr, err)
+	}
 }

@@ -42,7 +42,7 @@ func (s *Server) StartStream(ctx context.Context, req *controlv1.StartStreamRequ
 		}
 	}
 	c, err = s.reg.Change(ctx, id, func(c *registry.Cluster) error {
-		if c.ResourceID != resourceID || (c.Stream.Status == registry.Stopped) != try {
+		if c.ResourceID != resourceID || c.Stream.Status == registry.Stopped && !try { // the key is not tried, or not for this cluster
 			return fault.As(fault.Conflict, fmt.Errorf("stream of %s: changed while it was being started, look at it and try again", id))
 		}
 		return stream.Start(c, p, s.now())

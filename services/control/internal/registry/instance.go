@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/obs"
 )
 
 // An instance's id is unique among all clusters, and no write spans two keys.
@@ -126,7 +127,7 @@ func UnknownInstance(clusterID, id string) error {
 func (r *Registry) forget(ctx context.Context, in Instance) {
 	r.unclaim(ctx, in)
 	if err := r.reports.Purge(ctx, in.ResourceID); err != nil {
-		r.log.Warn("report of a deleted instance stays behind", "instance", in.ID, "err", err)
+		r.log.Warn("report of a deleted instance stays behind", obs.KeyInstance, in.ID, obs.KeyErr, err)
 	}
 }
 
@@ -141,6 +142,6 @@ func (r *Registry) unclaim(ctx context.Context, in Instance) {
 		err = r.control.Purge(ctx, instanceKeys+in.ID, jetstream.LastRevision(e.Revision()))
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
-		r.log.Warn("claim on an instance id stays behind", "instance", in.ID, "err", err)
+		r.log.Warn("claim on an instance id stays behind", obs.KeyInstance, in.ID, obs.KeyErr, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weir-das/weir/pkg/backoff"
+	"github.com/weir-das/weir/pkg/obs"
 )
 
 const leaseKey = "reconciler"
@@ -29,12 +30,12 @@ func (r *Registry) Lead(ctx context.Context, holder string, work func(context.Co
 		case err == nil:
 			r.log.Info("leading", "holder", holder)
 			err := r.hold(ctx, holder, rev, asked, work)
-			r.log.Info("no longer leading", "holder", holder, "err", err)
+			r.log.Info("no longer leading", "holder", holder, obs.KeyErr, err)
 			wait.Reset()
 		case errors.Is(err, jetstream.ErrKeyExists):
 			wait.Reset() // somebody leads: look again soon, not ever later
 		case ctx.Err() == nil:
-			r.log.Warn("lease cannot be asked for", "err", err)
+			r.log.Warn("lease cannot be asked for", obs.KeyErr, err)
 		}
 		if wait.Wait(ctx) != nil {
 			return nil
@@ -106,6 +107,6 @@ func (r *Registry) giveUp(ctx context.Context, rev uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.opts.LeaseTTL/4)
 	defer cancel()
 	if err := r.lease.Delete(ctx, leaseKey, jetstream.LastRevision(rev)); err != nil {
-		r.log.Debug("lease was not given up", "err", err)
+		r.log.Debug("lease was not given up", obs.KeyErr, err)
 	}
 }

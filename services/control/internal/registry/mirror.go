@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/weir-das/weir/pkg/backoff"
+	"github.com/weir-das/weir/pkg/obs"
 )
 
 // Every capture watches its instance through some replica, and a consumer in
@@ -68,7 +69,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		r.log.Info("watch on the registry ended, watching again", "err", err)
+		r.log.Info("watch on the registry ended, watching again", obs.KeyErr, err)
 		if wait.Wait(ctx) != nil {
 			return nil
 		}
@@ -126,7 +127,7 @@ func (r *Registry) apply(id string, e jetstream.KeyValueEntry) {
 	c, err := decode(e.Key(), e.Value(), e.Revision())
 	if err != nil {
 		// Get says the same to whoever asks; the rest of the registry lives on.
-		r.log.Error("cluster cannot be read", "cluster", id, "err", err)
+		r.log.Error("cluster cannot be read", obs.KeyCluster, id, obs.KeyErr, err)
 		return
 	}
 	r.mu.Lock()

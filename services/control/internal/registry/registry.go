@@ -100,13 +100,25 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, log *slog.L
 		}},
 		{&r.reports, r.reportsConfig()},
 	} {
-		kv, err := js.CreateOrUpdateKeyValue(ctx, b.cfg)
+		kv, err := r.open(ctx, b.cfg)
 		if err != nil {
 			return nil, fault.As(fault.NotReady, fmt.Errorf("opening bucket %s: %w", b.cfg.Bucket, err))
 		}
 		*b.kv = kv
 	}
 	return r, nil
+}
+
+// open makes a bucket, or brings the one there is up to date. It never takes
+// replicas away: somebody may have added them by hand.
+func (r *Registry) open(ctx context.Context, cfg jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	switch stream, err := r.js.Stream(ctx, "KV_"+cfg.Bucket); {
+	case err == nil:
+		cfg.Replicas = max(cfg.Replicas, stream.CachedInfo().Config.Replicas)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, err
+	}
+	return r.js.CreateOrUpdateKeyValue(ctx, cfg)
 }
 
 // unavailable marks what JetStream says when it cannot serve. Nothing may be

@@ -37,7 +37,7 @@ func (r *Registry) withReports(ctx context.Context, do func() error) error {
 	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	if _, err := r.js.CreateOrUpdateKeyValue(ctx, r.reportsConfig()); err != nil {
+	if _, err := r.open(ctx, r.reportsConfig()); err != nil {
 		return err
 	}
 	return do()

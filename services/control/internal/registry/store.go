@@ -13,6 +13,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/backoff"
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/obs"
 )
 
 const (
@@ -49,7 +50,7 @@ func (r *Registry) Create(ctx context.Context, id, engine string, now time.Time)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyExists):
 		if err := r.control.Purge(ctx, resourceKeys+c.ResourceID); err != nil {
-			r.log.Warn("index of a cluster that was not made stays behind", "resource", c.ResourceID, "err", err)
+			r.log.Warn("index of a cluster that was not made stays behind", "resource", c.ResourceID, obs.KeyErr, err)
 		}
 		return Cluster{}, fault.As(fault.Conflict, fmt.Errorf("cluster %s: the id is taken", id))
 	case err != nil:
@@ -190,7 +191,7 @@ func (r *Registry) Delete(ctx context.Context, id string, may func(Cluster) erro
 		// The cluster is gone. What follows only tidies: an index that points
 		// nowhere and a claim without its instance are seen as such.
 		if err := r.control.Purge(ctx, resourceKeys+c.ResourceID); err != nil {
-			r.log.Warn("index of a deleted cluster stays behind", "cluster", id, "err", err)
+			r.log.Warn("index of a deleted cluster stays behind", obs.KeyCluster, id, obs.KeyErr, err)
 		}
 		for _, in := range c.Instances {
 			r.forget(ctx, in)

@@ -17,7 +17,9 @@
 // told to be off, have said so and that what they had is durable; the journal
 // has handed it to Kinesis; the Kinesis stream is deleted if that was asked for.
 //
-// A capture that is gone holds neither up for ever: see settled.
+// A capture that is gone holds neither up for ever: see settled. A stream that
+// has started stays started whatever becomes of its captures afterwards, as
+// Aurora's does; its problem then names them.
 //
 // What the steps do outside the registry (make or delete a Kinesis stream,
 // record an event) may happen twice and then has no further effect.

@@ -65,7 +65,7 @@ type Store struct {
 
 // Open makes the stream where it is missing.
 func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, error) {
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	cfg := jetstream.StreamConfig{
 		Name:        streamName,
 		Description: "Weir: events about the audit itself",
 		Subjects:    []string{subjectRoot + ">"},
@@ -79,9 +79,17 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 		Replicas:    max(opts.Replicas, 1),
 		DenyDelete:  true, // nobody edits what was told
 		DenyPurge:   true,
-	})
+	}
+	switch have, err := js.Stream(ctx, streamName); {
+	case err == nil: // never made smaller or less safe than somebody has made it
+		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
+		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, unavailable("looking for stream "+streamName, err)
+	}
+	stream, err := js.CreateOrUpdateStream(ctx, cfg)
 	if err != nil {
-		return nil, fault.As(fault.NotReady, fmt.Errorf("opening stream %s: %w", streamName, err))
+		return nil, unavailable("opening stream "+streamName, err)
 	}
 	return &Store{js: js, stream: stream}, nil
 }
