@@ -64,10 +64,18 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return endedEarly(ctx, err)
 	}
+	// What this service promises rests on it. It is told and not refused: async
+	// streams live without; whoever starts a synchronous one asks again.
+	if err := journal.ProveDurable(ctx, conn); err != nil && ctx.Err() == nil {
+		log.Warn("NATS does not prove that records are on disk when it acknowledges them", obs.KeyErr, err)
+	}
 
-	cache := keys.NewCache(kms, keys.Limits{
+	cache, err := keys.NewCache(kms, keys.Limits{
 		MaxAge: cfg.KeyMaxAge, HardAge: cfg.KeyHardAge, MaxBytes: cfg.KeyMaxBytes,
-	}, log)
+	}, log, tel)
+	if err != nil {
+		return err
+	}
 	defer cache.Close()
 	handler, err := seal.NewServer(seal.Options{
 		GzipLevel: cfg.GzipLevel, WindowBytes: cfg.WindowBytes,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,10 +13,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/weir-das/weir/pkg/certs"
 	"github.com/weir-das/weir/pkg/faulty"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/localaws/inject"
 	"github.com/weir-das/weir/pkg/rpc"
+	"github.com/weir-das/weir/pkg/service"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	"github.com/weir-das/weir/services/crypto"
 )
@@ -409,6 +412,23 @@ func TestOnlyCaptureMaySeal(t *testing.T) {
 	cfg.RPC.Allow = map[string][]string{}
 	if err := crypto.Run(within(t, 30*time.Second), cfg, quiet); err == nil || !strings.Contains(err.Error(), "weir.crypto.v1.CryptoService") {
 		t.Errorf("Run without an allow-list = %v, want an error that names the service", err)
+	}
+}
+
+// What compose mounts has no key that the service does not know, and none that is
+// wrong but for the certificates, which are compose's own.
+func TestDeployedConfiguration(t *testing.T) {
+	cfg, err := service.Load[crypto.Config]("crypto", filepath.Join("..", "..", "deploy", "config", "crypto.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := certs.Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	cfg.TLS, cfg.Journal.TLS = certs.TLS(dir, "crypto"), rpc.TLS{}
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,7 @@ import (
 	"github.com/weir-das/weir/pkg/localaws"
 	"github.com/weir-das/weir/pkg/localaws/inject"
 	"github.com/weir-das/weir/pkg/rpc"
+	"github.com/weir-das/weir/pkg/service"
 	publisherv1 "github.com/weir-das/weir/proto/gen/weir/publisher/v1"
 	"github.com/weir-das/weir/services/publisher"
 )
@@ -315,6 +317,23 @@ func TestStreams(t *testing.T) {
 	w.aws.Kinesis().Fail(inject.Fault{Code: "AccessDeniedException"})
 	if _, err := client.EnsureStream(ctx, &publisherv1.EnsureStreamRequest{Name: streamB}); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("EnsureStream denied = %v, want PermissionDenied", err)
+	}
+}
+
+// What compose mounts has no key that the service does not know, and none that is
+// wrong but for the certificates, which are compose's own.
+func TestDeployedConfiguration(t *testing.T) {
+	cfg, err := service.Load[publisher.Config]("publisher", filepath.Join("..", "..", "deploy", "config", "publisher.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := certs.Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	cfg.TLS, cfg.Journal.TLS = certs.TLS(dir, "publisher"), rpc.TLS{}
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -15,11 +15,15 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/weir-das/weir/pkg/backoff"
 	"github.com/weir-das/weir/pkg/esdk"
@@ -76,6 +80,7 @@ type Cache struct {
 	limits Limits
 	log    *slog.Logger
 	now    func() time.Time
+	calls  metric.Int64Counter
 
 	ctx    context.Context // of renewals, which no caller waits for
 	cancel context.CancelFunc
@@ -101,13 +106,31 @@ type slot struct {
 }
 
 // NewCache returns an empty cache. Close it.
-func NewCache(kms Generator, limits Limits, log *slog.Logger) *Cache {
+func NewCache(kms Generator, limits Limits, log *slog.Logger, tel *obs.Telemetry) (*Cache, error) {
+	calls, err := tel.Meter.Int64Counter("weir.crypto.kms_calls",
+		metric.WithDescription("Data keys asked for, by outcome: made, or what KMS's refusal means."))
+	if err != nil {
+		return nil, fmt.Errorf("making a metric: %w", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Cache{
-		kms: kms, limits: limits, log: log, now: time.Now,
+	c := &Cache{
+		kms: kms, limits: limits, log: log, now: time.Now, calls: calls,
 		ctx: ctx, cancel: cancel,
 		slots: make(map[name]*slot),
 	}
+	for _, k := range []fault.Kind{fault.Invalid, fault.Denied, fault.Busy, fault.NotReady} {
+		c.count(0, fault.As(k, errors.New("none yet"))) // an alert on a missing series never fires
+	}
+	return c, nil
+}
+
+// count counts answers of KMS.
+func (c *Cache) count(n int64, err error) {
+	outcome := "made"
+	if err != nil {
+		outcome = fault.Of(err).String()
+	}
+	c.calls.Add(c.ctx, n, metric.WithAttributes(attribute.String("outcome", outcome)))
 }
 
 // Close ends renewals and drops all keys.
@@ -193,6 +216,7 @@ func (c *Cache) generate(ctx context.Context, s *slot, keyID, cluster string) (*
 		if ctx.Err() != nil { // our caller's end, not KMS's answer
 			return nil, fault.As(fault.NotReady, err)
 		}
+		c.count(1, err)
 		if s.failure == nil || s.failure.Error() != err.Error() {
 			log.Error("no new data key", obs.KeyErr, err, "old_key_in_use", s.key.Load() != nil && fault.Retryable(err))
 		}
@@ -200,6 +224,7 @@ func (c *Cache) generate(ctx context.Context, s *slot, keyID, cluster string) (*
 		s.next = c.now().Add(s.retry.Next())
 		return nil, err
 	}
+	c.count(1, nil)
 	k := &Key{Sealer: esdk.NewSealer(&g.Plaintext), Ciphertext: g.Ciphertext, made: c.now()}
 	g.Wipe()
 	s.key.Store(k)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/esdk"
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/services/crypto/internal/keys"
 )
 
@@ -62,6 +63,15 @@ func (f *fakeKMS) called() int {
 	return f.calls
 }
 
+func newCache(t *testing.T, kms keys.Generator, l keys.Limits) *keys.Cache {
+	t.Helper()
+	c, err := keys.NewCache(kms, l, slog.New(slog.DiscardHandler), obs.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 var limits = keys.Limits{MaxAge: time.Hour, HardAge: 24 * time.Hour}
 
 // get returns the ciphertext of the key, which says which one it is.
@@ -89,7 +99,7 @@ func get(t *testing.T, c *keys.Cache, n int) (string, error) {
 func TestOneKeyForManyRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := &fakeKMS{takes: time.Second}
-		c := keys.NewCache(kms, limits, slog.New(slog.DiscardHandler))
+		c := newCache(t, kms, limits)
 		defer c.Close()
 		var wg sync.WaitGroup
 		for range 50 {
@@ -116,7 +126,7 @@ func TestOneKeyForManyRecords(t *testing.T) {
 func TestRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := &fakeKMS{}
-		c := keys.NewCache(kms, limits, slog.New(slog.DiscardHandler))
+		c := newCache(t, kms, limits)
 		defer c.Close()
 		want := func(what string, n int) {
 			t.Helper()
@@ -146,7 +156,7 @@ func TestRenewal(t *testing.T) {
 func TestOutageOfKMS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := &fakeKMS{}
-		c := keys.NewCache(kms, limits, slog.New(slog.DiscardHandler))
+		c := newCache(t, kms, limits)
 		defer c.Close()
 		if _, err := get(t, c, 1); err != nil {
 			t.Fatal(err)
@@ -180,7 +190,7 @@ func TestKMSRefusesAtRenewal(t *testing.T) {
 	for _, kind := range []fault.Kind{fault.Invalid, fault.Denied} {
 		synctest.Test(t, func(t *testing.T) {
 			kms := &fakeKMS{}
-			c := keys.NewCache(kms, limits, slog.New(slog.DiscardHandler))
+			c := newCache(t, kms, limits)
 			defer c.Close()
 			if _, err := get(t, c, 1); err != nil {
 				t.Fatal(err)
@@ -214,7 +224,7 @@ func TestKMSRefusesAtRenewal(t *testing.T) {
 func TestBytesBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := &fakeKMS{}
-		c := keys.NewCache(kms, keys.Limits{MaxAge: time.Hour, HardAge: time.Hour, MaxBytes: 1000}, slog.New(slog.DiscardHandler))
+		c := newCache(t, kms, keys.Limits{MaxAge: time.Hour, HardAge: time.Hour, MaxBytes: 1000})
 		defer c.Close()
 		for i, want := range []string{"/1", "/1", "/2"} {
 			if k, err := get(t, c, 500); err != nil || !strings.HasSuffix(k, want) {
@@ -228,7 +238,7 @@ func TestBytesBound(t *testing.T) {
 func TestWaitingForKMSEndsWithItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kms := &fakeKMS{takes: time.Hour}
-		c := keys.NewCache(kms, limits, slog.New(slog.DiscardHandler))
+		c := newCache(t, kms, limits)
 		defer c.Close()
 		var wg sync.WaitGroup
 		for range 3 {
