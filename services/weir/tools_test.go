@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
+	"github.com/weir-das/weir/pkg/certs"
 	"github.com/weir-das/weir/services/weir"
 	"github.com/weir-das/weir/services/weir/internal/connect"
 )
@@ -72,5 +73,27 @@ func TestLocalAWSRefusesAnAliasThatNoClientCouldMake(t *testing.T) {
 	code := weir.Main([]string{"localaws", "--listen", "127.0.0.1:0", "--kms-alias", "weir"}, io.Discard, &said)
 	if code != 1 || !strings.Contains(said.String(), "--kms-alias weir") {
 		t.Errorf("Main = %d, said %q; want 1 and the flag named", code, said.String())
+	}
+}
+
+// A connect file may name the cluster and leave it to control to say what its
+// stream is called, as that of docker compose does.
+func TestTailAsksControlAboutTheConnectFilesCluster(t *testing.T) {
+	dir := t.TempDir()
+	if err := certs.Ensure(dir); err != nil {
+		t.Fatal(err)
+	}
+	client := certs.TLS(dir, "client")
+	file := connect.File{
+		ClusterID: "demo", CAFile: client.CAFile, ClientCertFile: client.CertFile, ClientKeyFile: client.KeyFile,
+		AWSEndpoint: "http://127.0.0.1:1", Region: "us-east-1", GRPC: connect.GRPC{Control: "127.0.0.1:1"},
+	}
+	name := filepath.Join(dir, "connect.json")
+	if err := file.Write(name); err != nil {
+		t.Fatal(err)
+	}
+	code, _, said := run("tail", "--connect", name)
+	if code != 1 || !strings.Contains(said, "asking control for cluster demo") {
+		t.Errorf("Main = %d, said %q; want 1 and that control was asked for demo", code, said)
 	}
 }

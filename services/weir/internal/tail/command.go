@@ -115,6 +115,8 @@ func (c Command) find(ctx context.Context, file connect.File) (stream, resource 
 		return file.KinesisStream, file.ClusterResourceID, nil
 	case c.Cluster == "" && file == (connect.File{}):
 		return "", "", connect.ErrNoMesh
+	case c.Cluster == "" && file.ClusterID != "":
+		c.Cluster = file.ClusterID // described by its name alone
 	case c.Cluster == "":
 		return "", "", errors.New("no stream named: use --cluster ID, or --stream NAME")
 	}
