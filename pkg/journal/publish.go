@@ -139,8 +139,15 @@ func publishError(err error) error {
 		switch code := api.ErrorCode; {
 		case code == errAccountResources, code == errInsufficient, code == errStorageExceeded,
 			code == errStoreFailed && isRoom(api.Description):
-			return fault.As(fault.Busy, fmt.Errorf("the journal is full: %w", err))
+			return fault.As(fault.Busy, fmt.Errorf("the journal is full, until Kinesis has taken some of it (see the publisher's log) or "+
+				"journal.max_bytes is raised: %w", err))
 		}
+	}
+	if errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
+		// A server that cannot write says so to its log alone, and writes nothing
+		// more until it is restarted.
+		return fault.As(fault.NotReady, fmt.Errorf("the journal's server does not acknowledge: if its log tells of a full or broken disk, "+
+			"make room and restart it: %w", err))
 	}
 	// Publish admits only records that a fit server takes, so one that does not
 	// has been misconfigured since: the server's fault, not the record's.

@@ -38,8 +38,7 @@ func (p *pipeline) readOne(now time.Time) (bool, error) {
 func (p *pipeline) addGap(item ring.Item, now time.Time) {
 	r := p.room(0, now, item.From)
 	r.addGap(das.Gap{First: item.First, Last: item.Last, From: item.From, To: item.To, Cause: item.Cause.String()})
-	p.cfg.Log.Warn("events were lost, counted and told",
-		"first", item.First, "last", item.Last, "from", item.From, "to", item.To, "cause", item.Cause.String())
+	p.losses.add(item, now)
 	p.added(r)
 }
 

@@ -92,6 +92,7 @@ type pipeline struct {
 	open      *record // being filled; nil when there is none
 	hash      chain.Hash
 	lost      uint64
+	losses    losses  // as the log has to be told of them
 	scratch   []byte  // one event's elements, before it is known where they go
 	heartbeat *record // the one on its way; there is never a second
 	nap       time.Duration
@@ -127,6 +128,7 @@ func newPipeline(cfg Config) *pipeline {
 		reader:             reader,
 		hash:               position.Hash,
 		lost:               position.Lost,
+		losses:             losses{log: cfg.Log},
 		nap:                minNap,
 	}
 	if position.Number == 0 {
@@ -151,6 +153,7 @@ func newPipeline(cfg Config) *pipeline {
 func (p *pipeline) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer func() { p.losses.tell(time.Now()) }()
 	done, deadline := ctx.Done(), time.Time{}
 	for {
 		now := time.Now()
@@ -201,6 +204,7 @@ func (p *pipeline) fill(now time.Time) error {
 		p.nextBeat = now.Add(heartbeatEvery)
 		p.beat()
 	}
+	p.losses.flush(now)
 	p.progress()
 	return nil
 }

@@ -1,0 +1,64 @@
+package mesh_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// disk makes a file system of so many bytes and returns a directory on it. It
+// is mounted where a process of ours alone sees it, and is reached through that
+// process: nothing of it is left when the test ends, however it ends.
+func disk(t *testing.T, bytes int64) string {
+	t.Helper()
+	dir := t.TempDir()
+	holder := exec.Command("sh", "-c", `mount -t tmpfs -o size="$1",mode=700 tmpfs "$2" && echo mounted && exec sleep 86400`,
+		"sh", fmt.Sprint(bytes), dir)
+	holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() != 0 {
+		// In a user namespace of its own anybody may mount.
+		holder.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+		holder.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
+		holder.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+	}
+	holder.Stderr = os.Stderr
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatalf("making a small file system: %v; run as root, or allow user namespaces", err)
+	}
+	t.Cleanup(func() { holder.Process.Kill(); holder.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("mounting a small file system: %q, %v; run as root, or allow user namespaces", line, err)
+	}
+	return fmt.Sprintf("/proc/%d/root%s", holder.Process.Pid, dir)
+}
+
+// fillDisk takes all room on a disk but so many bytes, and returns what gives it back.
+func fillDisk(t *testing.T, dir string, but int64) (free func()) {
+	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	ballast, err := os.Create(filepath.Join(dir, "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = syscall.Fallocate(int(ballast.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-but)
+	if err := errors.Join(err, ballast.Close()); err != nil {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	return func() {
+		if err := os.Remove(ballast.Name()); err != nil {
+			t.Error(err)
+		}
+	}
+}
