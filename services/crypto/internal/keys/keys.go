@@ -51,10 +51,11 @@ type Generator interface {
 	// Generate makes a data key for a cluster under the KMS key called keyID. Its
 	// errors are marked: Invalid or Denied when KMS says that the key may not be
 	// used, Busy or NotReady when it may answer otherwise later.
-	Generate(ctx context.Context, keyID, cluster string) (Generated, error)
+	Generate(ctx context.Context, keyID, cluster string) (*Generated, error)
 }
 
-// Generated is a new data key. The receiver owns both of its halves.
+// Generated is a new data key. The receiver owns both of its halves, and passes it
+// on by pointer only: a copy would not be wiped.
 type Generated struct {
 	Plaintext  esdk.Key
 	Ciphertext []byte // the same, encrypted by KMS: what goes into every record

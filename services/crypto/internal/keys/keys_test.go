@@ -33,7 +33,7 @@ type fakeKMS struct {
 	takes time.Duration
 }
 
-func (f *fakeKMS) Generate(ctx context.Context, keyID, cluster string) (keys.Generated, error) {
+func (f *fakeKMS) Generate(ctx context.Context, keyID, cluster string) (*keys.Generated, error) {
 	f.mu.Lock()
 	f.calls++
 	n, fail, takes := f.calls, f.fail, f.takes
@@ -41,12 +41,12 @@ func (f *fakeKMS) Generate(ctx context.Context, keyID, cluster string) (keys.Gen
 	select {
 	case <-time.After(takes):
 	case <-ctx.Done():
-		return keys.Generated{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	if fail != nil {
-		return keys.Generated{}, fail
+		return nil, fail
 	}
-	g := keys.Generated{Ciphertext: fmt.Appendf(nil, "%s/%s/%d", keyID, cluster, n), ARN: "arn:" + keyID}
+	g := &keys.Generated{Ciphertext: fmt.Appendf(nil, "%s/%s/%d", keyID, cluster, n), ARN: "arn:" + keyID}
 	g.Plaintext[0] = byte(n)
 	return g, nil
 }

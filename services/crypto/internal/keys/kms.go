@@ -50,7 +50,7 @@ func NewKMS(ctx context.Context, endpoint, region string) (*KMS, error) {
 }
 
 // Generate implements Generator.
-func (k *KMS) Generate(ctx context.Context, keyID, cluster string) (Generated, error) {
+func (k *KMS) Generate(ctx context.Context, keyID, cluster string) (*Generated, error) {
 	ctx, cancel := context.WithTimeout(ctx, kmsWait)
 	defer cancel()
 	out, err := k.client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{
@@ -59,12 +59,12 @@ func (k *KMS) Generate(ctx context.Context, keyID, cluster string) (Generated, e
 		EncryptionContext: map[string]string{contextKey: cluster},
 	})
 	if err != nil {
-		return Generated{}, kmsError(err)
+		return nil, kmsError(err)
 	}
 	defer clear(out.Plaintext)
-	g := Generated{Ciphertext: out.CiphertextBlob, ARN: aws.ToString(out.KeyId)}
+	g := &Generated{Ciphertext: out.CiphertextBlob, ARN: aws.ToString(out.KeyId)}
 	if len(out.Plaintext) != len(g.Plaintext) || len(g.Ciphertext) == 0 {
-		return Generated{}, fault.As(fault.NotReady, fmt.Errorf("KMS sent a data key of %d bytes, want %d", len(out.Plaintext), len(g.Plaintext)))
+		return nil, fault.As(fault.NotReady, fmt.Errorf("KMS sent a data key of %d bytes, want %d", len(out.Plaintext), len(g.Plaintext)))
 	}
 	copy(g.Plaintext[:], out.Plaintext)
 	return g, nil

@@ -121,30 +121,6 @@ func New(j *journal.Journal, k Putter, limits Limits, log *slog.Logger, tel *obs
 	return r, r.observe()
 }
 
-// observe publishes what the journal said last about itself.
-func (r *Relay) observe() error {
-	gauge := func(name, help string, of func(journal.State) int64) error {
-		_, err := r.tel.Meter.Int64ObservableGauge("weir.journal."+name, metric.WithDescription(help),
-			metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				o.Observe(of(r.state))
-				return nil
-			}))
-		if err != nil {
-			return fmt.Errorf("making a metric: %w", err)
-		}
-		return nil
-	}
-	if err := gauge("waiting", "Records in the journal.", func(s journal.State) int64 { return int64(s.Records) }); err != nil {
-		return err
-	}
-	if err := gauge("bytes", "Bytes in the journal.", func(s journal.State) int64 { return int64(s.Bytes) }); err != nil {
-		return err
-	}
-	return gauge("max_bytes", "The journal's limit.", func(s journal.State) int64 { return s.MaxBytes })
-}
-
 // Run relays until ctx ends. It then finishes what is being put, gives the rest
 // back to the journal and returns.
 func (r *Relay) Run(ctx context.Context) {
@@ -252,88 +228,4 @@ func (r *Relay) lane(ctx context.Context, stream string) *lane {
 		r.lanes[stream] = ln
 	}
 	return ln
-}
-
-// accepted settles a record that Kinesis has.
-func (r *Relay) accepted(l *loan) {
-	r.trace(l)
-	r.hop.Out(1)
-	_ = l.Ack() // lost on the way: it comes again, and Kinesis gets it twice
-	r.settled(l)
-}
-
-// giveBack returns a record to the journal.
-func (r *Relay) giveBack(l *loan, after time.Duration) {
-	r.returned.Add(context.Background(), 1)
-	_ = l.Return(after) // lost on the way: it comes again after AckWait
-	r.settled(l)
-}
-
-// giveUp settles a record that Kinesis will never take: retrying it for ever
-// would hold up the line. It is lost, which is counted and said; the consumer
-// sees the gap in its numbers.
-func (r *Relay) giveUp(l *loan, why error) {
-	r.lost.Add(context.Background(), 1)
-	r.log.Error("record lost: Kinesis will never take it", obs.KeyCluster, l.Cluster, obs.KeyInstance, l.Instance,
-		obs.KeySeq, l.Sequence, "message_id", l.ID, "bytes", len(l.Data), obs.KeyErr, why)
-	_ = l.Drop("Kinesis refuses it")
-	r.settled(l)
-}
-
-func (r *Relay) settled(l *loan) {
-	r.mu.Lock()
-	delete(r.held, l)
-	r.mu.Unlock()
-	r.budget.Release(l.size())
-}
-
-// hold tells the journal of records that have been here for long.
-func (r *Relay) hold() {
-	limit := time.Now().Add(-holdEvery / 2)
-	r.mu.Lock()
-	var old []*loan
-	for l := range r.held {
-		if l.taken.Before(limit) {
-			old = append(old, l)
-		}
-	}
-	r.mu.Unlock()
-	for _, l := range old {
-		_ = l.Hold() // lost on the way: it may be delivered twice
-	}
-}
-
-// look asks the journal what waits in it.
-func (r *Relay) look(ctx context.Context) {
-	st, err := r.journal.State(ctx, "")
-	if err != nil {
-		return // fetch says so
-	}
-	r.mu.Lock()
-	r.state = st
-	r.mu.Unlock()
-}
-
-// Status is what a replica says about itself.
-type Status struct {
-	Taken, Accepted uint64
-	LastError       string // of Kinesis, not over yet
-}
-
-// Status reports on this replica; of one cluster's stream when stream is given.
-func (r *Relay) Status(stream string) Status {
-	in, out := r.hop.Counts()
-	s := Status{Taken: uint64(in), Accepted: uint64(out)}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var latest time.Time
-	for name, ln := range r.lanes {
-		if stream != "" && stream != name {
-			continue
-		}
-		if text, at := ln.lastError(); text != "" && at.After(latest) {
-			s.LastError, latest = text, at
-		}
-	}
-	return s
 }
