@@ -1,11 +1,13 @@
 package control_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -344,6 +346,30 @@ func TestOneStreamHoldsUpNoOther(t *testing.T) {
 	r.untilStatus("slow", starting)
 	close(release)
 	r.until("slow", "waiting for its capture", func(s *controlv1.GetStreamResponse) bool { return s.GetStream().GetGeneration() == 1 })
+}
+
+// A peer that fails is asked ever more rarely, even if it fails with a new text
+// each time, and at once when the wish changes.
+func TestFailuresAreSpaced(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	r.cluster("orders", "db1")
+	var calls atomic.Int64
+	m.world.Faults(func(method string) error {
+		if method == "EnsureStream" {
+			return streamtest.Away(fmt.Sprintf("request %d", calls.Add(1)))
+		}
+		return nil
+	}, nil)
+	r.start("orders")
+	time.Sleep(2 * time.Second)
+	if n := calls.Load(); n < 2 || n > 40 {
+		t.Errorf("%d calls in 2 s, want a few", n)
+	}
+	if _, err := r.as("client").StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders"}); err != nil {
+		t.Fatalf("StopStream = %v", err)
+	}
+	r.untilStatus("orders", stopped)
 }
 
 func TestMetrics(t *testing.T) {

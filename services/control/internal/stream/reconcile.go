@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -44,10 +45,22 @@ func New(reg *registry.Registry, publisher publisherv1.PublisherServiceClient, n
 	return &Reconciler{reg: reg, publisher: publisher, notifier: notifier, lim: lim, poll: poll, now: now, log: log}
 }
 
+// wish is what is asked of a stream, as far as a new pass is worth it. It leaves
+// out what passes themselves write: an error's text may be new every time.
+type wish struct {
+	since         int64 // when the status was reached, in ns
+	generation    uint64
+	deleteKinesis bool
+}
+
+func wishOf(c registry.Cluster) wish {
+	return wish{c.Stream.Since.UnixNano(), c.Stream.Told.Generation, c.Stream.DeleteKinesis}
+}
+
 // pace spaces the passes over one cluster.
 type pace struct {
 	running bool
-	seen    uint64 // the revision the last pass saw: a newer one is looked at, at once
+	seen    wish // of the last pass: a new one is looked at, at once
 	next    time.Time
 	waiting backoff.Backoff
 	failing backoff.Backoff
@@ -73,16 +86,16 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		for _, c := range due {
 			p := paces[c.ID]
 			started := passes.TryGo(func() error {
-				err := r.pass(ctx, c)
+				o := r.pass(ctx, c)
 				mu.Lock()
 				defer mu.Unlock()
-				r.schedule(ctx, c, p, err)
+				r.schedule(ctx, c, p, o)
 				return nil // logged; the next pass is its answer
 			})
 			if !started {
 				break // the others' turn comes with the next tick
 			}
-			p.running, p.seen = true, c.Revision
+			p.running, p.seen = true, wishOf(c)
 		}
 		mu.Unlock()
 		select {
@@ -113,7 +126,15 @@ func (r *Reconciler) due(paces map[string]*pace) []registry.Cluster {
 			}
 			paces[c.ID] = p
 		}
-		if !p.running && (c.Revision > p.seen || !now.Before(p.next)) {
+		if p.running {
+			continue
+		}
+		if wishOf(c) != p.seen {
+			p.waiting.Reset()
+			p.failing.Reset()
+			p.next = now
+		}
+		if !now.Before(p.next) {
 			due = append(due, c)
 		}
 	}
@@ -126,19 +147,23 @@ func (r *Reconciler) due(paces map[string]*pace) []registry.Cluster {
 }
 
 // schedule says when the next pass is due, and logs an error when it is new.
-func (r *Reconciler) schedule(ctx context.Context, c registry.Cluster, p *pace, err error) {
+func (r *Reconciler) schedule(ctx context.Context, c registry.Cluster, p *pace, o outcome) {
 	p.running = false
-	if err == nil {
-		p.failure = ""
+	switch {
+	case o.stepErr == nil && (o.tellErr == nil || o.onItsWay):
 		p.failing.Reset()
 		p.next = time.Now().Add(p.waiting.Next())
-		return
+	default:
+		p.next = time.Now().Add(p.failing.Next())
 	}
-	p.next = time.Now().Add(p.failing.Next())
-	if failure := err.Error(); failure != p.failure && ctx.Err() == nil {
-		p.failure = failure
-		r.log.Warn("stream is held up", append(attrs(c), obs.KeyErr, err)...)
+	failure := ""
+	if err := errors.Join(o.stepErr, o.tellErr); err != nil {
+		failure = err.Error()
 	}
+	if failure != "" && failure != p.failure && ctx.Err() == nil {
+		r.log.Warn("stream is held up", append(attrs(c), obs.KeyErr, failure)...)
+	}
+	p.failure = failure
 }
 
 // attrs are a cluster's log attributes.

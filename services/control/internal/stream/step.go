@@ -26,18 +26,25 @@ const (
 // failure: who moved it has woken the reconciler.
 var errMoved = errors.New("moved on")
 
-// pass takes a cluster as far as it goes now. An error says that a peer or the
-// registry stood in the way; waiting for captures is none.
-func (r *Reconciler) pass(ctx context.Context, c registry.Cluster) error {
+// outcome is how far a pass has come.
+type outcome struct {
+	onItsWay bool  // the stream waits for captures or the journal
+	stepErr  error // a peer or the registry stands in its way
+	tellErr  error // events wait for the notifier, which holds up no stream
+}
+
+// pass takes a cluster as far as it goes now.
+func (r *Reconciler) pass(ctx context.Context, c registry.Cluster) (o outcome) {
 	for {
-		var tellErr error
-		c, tellErr = r.tellEvents(ctx, c)
-		next, stepErr := r.step(ctx, c)
-		if errors.Is(stepErr, errMoved) {
-			return nil
+		c, o.tellErr = r.tellEvents(ctx, c)
+		next, err := r.step(ctx, c)
+		if errors.Is(err, errMoved) {
+			return outcome{}
 		}
-		if stepErr != nil || next.Revision == c.Revision {
-			return errors.Join(tellErr, stepErr)
+		o.stepErr = err
+		o.onItsWay = next.Stream.Status == registry.Starting || next.Stream.Status == registry.Stopping
+		if err != nil || next.Revision == c.Revision {
+			return o
 		}
 		if next.Stream.Status != c.Stream.Status {
 			r.log.Info("stream has a new status", append(attrs(next), "problem", next.Stream.Problem)...)
