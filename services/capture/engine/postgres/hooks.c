@@ -138,12 +138,12 @@ weir_run(RUN_PARAMETERS)
 	}
 	PG_CATCH();
 	{
-		weir_run_leave(s);
+		weir_run_leave(s, false);
 		weir_call_fail(&call);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	weir_run_leave(s);
+	weir_run_leave(s, count != 0);
 	weir_call_leave(&call);
 }
 

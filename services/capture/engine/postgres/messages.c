@@ -16,7 +16,7 @@
 #include "outcome.h"
 #include "port.h"
 #include "session.h"
-#include "statement.h"
+#include "client.h"
 #include "weir.h"
 
 static const PQcommMethods *server_methods;
@@ -38,7 +38,7 @@ on_error(const char *body, size_t length)
 		/* Nothing unwinds: what is open is closed when the process exits. */
 		weir_session_doomed(outcome);
 	else
-		weir_error_reported(outcome);
+		weir_client_error(outcome);
 	weir_in_error = false;
 }
 
@@ -64,22 +64,22 @@ put_message(char type, const char *body, size_t length)
 	}
 	switch (type) {
 		case 'C': /* CommandComplete */
-			weir_statement_answered();
+			weir_client_answered();
 			/* BASE_BACKUP answers with result sets first; only PostgreSQL 13 calls all of them so. */
 			if (strcmp(body, "SELECT") != 0 || PG_VERSION_NUM < 140000)
-				weir_replication_command();
+				weir_client_replicates();
 			break;
 		case 'W': /* CopyBothResponse */
-			weir_replication_command();
+			weir_client_replicates();
 			break;
 		case 's': /* PortalSuspended */
-			weir_statement_suspended();
+			weir_client_suspended();
 			break;
 		case 'E': /* ErrorResponse */
 			on_error(body, length);
 			break;
 		case 'Z': /* ReadyForQuery */
-			weir_statements_ready();
+			weir_client_ready();
 			weir_session_ready();
 			break;
 		default:

@@ -46,6 +46,7 @@ put_object(weir_statement *s, enum weir_object_type type, const char *name, size
 		weir_put_uint(&b, 4, verb.class);
 	}
 	weir_put_bytes(&s->details, FIELD_OBJECTS, b.data, b.length);
+	weir_buffer_reset(&b);
 }
 
 /* is_listed says whether a function is listed already, and notes that it will be. */
@@ -185,6 +186,7 @@ weir_put_early_functions(weir_buffer *b)
 		weir_put_uint(&object, 1, WEIR_OBJECT_FUNCTION);
 		weir_put_bytes(&object, 2, early[i].name, early[i].length);
 		weir_put_bytes(b, FIELD_OBJECTS, object.data, object.length);
+		weir_buffer_reset(&object);
 	}
 	early_count = 0;
 	return any;

@@ -11,15 +11,13 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
-#include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
 
+#include "client.h"
 #include "objects.h"
 #include "params.h"
 #include "session.h"
@@ -50,28 +48,6 @@ static bool reserved;
 /* The start the server noted for the client's message, where a statement took it already. */
 static TimestampTz taken_start;
 
-/*
- * The last client statement: its string, where in it the next one begins, and
- * whether the plan that sets its command tag was among those seen; rules make
- * several plans of one statement.
- */
-static const char *last_source;
-static weir_slice last_text;
-static int last_end;
-static bool last_tagged;
-
-/* The client's statement that the executor ran last, while it is open: a portal stays so after its last row. */
-static weir_statement *last_run;
-
-/* True once CommandComplete went out for the statement that is held. */
-static bool answered;
-
-/* True when the replication command at hand has its event. */
-static bool replicated;
-
-/* True when the error on its way has its event. */
-static bool told;
-
 static weir_statement *
 allocate(void)
 {
@@ -91,6 +67,7 @@ static void
 release(weir_statement *s)
 {
 	weir_buffer_reset(&s->details);
+	free(s->kept_text);
 	if (spares >= SPARE_MAX) {
 		free(s);
 		return;
@@ -142,24 +119,24 @@ is_top(void)
 static bool
 continues(const char *source, bool sets_tag)
 {
-	return source == last_source && !answered && !(sets_tag && last_tagged);
+	return source == weir_client.source && !weir_client.answered && !(sets_tag && weir_client.tagged);
 }
 
 static void
 begin_client_statement(weir_statement *s, int end, bool sets_tag)
 {
 	weir_event_release(NULL);
-	told = false;
-	answered = false;
+	weir_client.told = false;
+	weir_client.answered = false;
 	next_client_statement();
 	s->top = true;
 	s->ids = last_ids;
 	s->substatement_id = 1;
-	last_source = s->source;
-	last_text = s->text;
+	weir_client.source = s->source;
+	weir_client.text = s->text;
 	/* Only the simple protocol has several statements in a string; its portals have no cached plan. */
-	last_end = ActivePortal && !ActivePortal->cplan ? end : 0;
-	last_tagged = sets_tag;
+	weir_client.end = ActivePortal && !ActivePortal->cplan ? end : 0;
+	weir_client.tagged = sets_tag;
 }
 
 /*
@@ -175,7 +152,7 @@ text_of(const char *source, int location, int length, bool top, bool sets_tag)
 			/* The same string, but not always the same copy of it. */
 			return (weir_slice) {source + (running->text.start - running->source), running->text.length};
 		if (top && continues(source, sets_tag))
-			return last_text;
+			return weir_client.text;
 	}
 	return weir_statement_text(source, location, length);
 }
@@ -207,7 +184,7 @@ open_statement(bool top, const char *source, int location, int length, bool sets
 	if (!top)
 		number_nested(s);
 	else if (continues(source, sets_tag)) {
-		last_tagged |= sets_tag;
+		weir_client.tagged |= sets_tag;
 		number_nested(s);
 	} else
 		begin_client_statement(s, length > 0 ? Max(location, 0) + length : 0, sets_tag);
@@ -286,6 +263,34 @@ weir_statement_find(const QueryDesc *query)
 	return s;
 }
 
+weir_statement *
+weir_statement_find_top(const char *source)
+{
+	weir_statement *s = newest;
+
+	while (s && !(s->top && s->source && strcmp(s->source, source) == 0))
+		s = s->older;
+	return s;
+}
+
+/*
+ * keep_text copies the text of a statement that stays open between two calls.
+ * The function it is part of may be gone, and the string with it, when an
+ * exception block aborts the subtransaction that it was suspended in.
+ */
+static void
+keep_text(weir_statement *s)
+{
+	if (s->top || s->kept_text || s->text.length == 0)
+		return;
+	s->kept_text = malloc(s->text.length);
+	if (s->kept_text)
+		memcpy(s->kept_text, s->text.start, s->text.length);
+	else
+		s->text.length = 0;
+	s->text.start = s->kept_text;
+}
+
 static void
 unlink_statement(weir_statement *s)
 {
@@ -317,13 +322,13 @@ close_at(weir_statement *s, const weir_outcome *outcome, TimestampTz now)
 	event.rows = s->rows;
 	if (s->top && !outcome && weir_has_client() && !proc_exit_inprogress) {
 		weir_event_hold(&event, now);
-		answered = false;
+		weir_client.answered = false;
 	} else
 		weir_event_put(&event, now, outcome);
 	if (s->top && outcome)
-		told = true;
-	if (s == last_run)
-		last_run = NULL;
+		weir_client.told = true;
+	if (s == weir_client.last_run)
+		weir_client.last_run = NULL;
 	unlink_statement(s);
 	release(s);
 }
@@ -358,13 +363,15 @@ weir_run_enter(weir_statement *s)
 }
 
 void
-weir_run_leave(weir_statement *s)
+weir_run_leave(weir_statement *s, bool suspended)
 {
 	if (!s || !s->in_run)
 		return;
+	if (suspended)
+		keep_text(s);
 	s->in_run = false;
 	if (s->top)
-		last_run = s;
+		weir_client.last_run = s;
 	if (s->query->estate)
 		s->rows += s->query->estate->es_processed;
 }
@@ -411,12 +418,6 @@ weir_call_fail(const weir_call *call)
 		close_at(call->statement, outcome, now);
 }
 
-int
-weir_call_depth(void)
-{
-	return depth;
-}
-
 void
 weir_statement_add_relations(List *range_table, List *permissions)
 {
@@ -432,59 +433,6 @@ weir_statement_add_function(Oid function)
 		weir_put_function(running, function);
 	else
 		weir_add_early_function(function);
-}
-
-/* put_with_early_functions writes an event that no statement was opened for, with the functions that ran in it. */
-static void
-put_with_early_functions(weir_event *event, const weir_outcome *outcome)
-{
-	weir_buffer objects;
-	uint8 space[1024];
-
-	weir_buffer_init(&objects, space, sizeof space);
-	if (weir_put_early_functions(&objects)) {
-		event->class = WEIR_CLASS_FUNCTION;
-		event->command = "EXECUTE";
-		event->details = &objects;
-	}
-	weir_event_put(event, GetCurrentTimestamp(), outcome);
-	weir_buffer_reset(&objects);
-}
-
-/* fastpath_called writes the event of a function that the client called by its number, without a statement. */
-static void
-fastpath_called(void)
-{
-	weir_event event = {.kind = WEIR_KIND_STATEMENT};
-
-	event.started = GetCurrentStatementStartTimestamp();
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
-	put_with_early_functions(&event, NULL);
-}
-
-void
-weir_statement_failed(const char *source, const weir_outcome *outcome)
-{
-	weir_event event = {.kind = WEIR_KIND_STATEMENT};
-	int location = 0;
-	weir_verb verb;
-
-	/* Of several statements in one string those before the one that failed have their events. */
-	if (source && source == last_source && answered)
-		location = last_end;
-	/* The semicolon is of the statement before. */
-	if (location > 0 && source[location] == ';')
-		location++;
-	event.has_text = source != NULL;
-	event.text = weir_statement_text(source, location, 0);
-	event.secrecy = WEIR_UNPARSED;
-	verb = weir_verb_of_text(event.text);
-	event.class = verb.class;
-	event.command = verb.command;
-	event.started = GetCurrentStatementStartTimestamp();
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
-	weir_session_refresh();
-	put_with_early_functions(&event, outcome);
 }
 
 void
@@ -509,102 +457,12 @@ weir_plan_failed(const Query *query, const char *source)
 	weir_statement_close(s, outcome);
 }
 
-void
-weir_error_reported(const weir_outcome *outcome)
-{
-	weir_statement *s;
-
-	if (told) {
-		told = false;
-		return;
-	}
-	/*
-	 * The statement before may have failed after all, at its commit: before its
-	 * answer went out, or, in the extended protocol, at Sync, when no query
-	 * string is set.
-	 */
-	if (weir_event_held() && (!answered || debug_query_string == NULL)) {
-		weir_event_release(outcome);
-		return;
-	}
-	weir_event_release(NULL);
-	/* Between two calls, say at an interrupt, the statement is open and nobody is in it. */
-	for (s = newest; s && debug_query_string; s = s->older)
-		if (s->top && s->source && strcmp(s->source, debug_query_string) == 0) {
-			weir_statement_close(s, outcome);
-			told = false;
-			return;
-		}
-	weir_statement_failed(debug_query_string, outcome);
-}
-
-void
-weir_statement_answered(void)
-{
-	/* A portal of the extended protocol is dropped only later; its statement ends with its answer. */
-	if (last_run && last_run->frames == 0)
-		weir_statement_close(last_run, NULL);
-	answered = true;
-}
-
-void
-weir_statement_suspended(void)
-{
-	last_run = NULL;
-}
-
-/* first_word copies the first word of a command in capitals. */
-static void
-first_word(const char *text, char *word, size_t size)
-{
-	size_t n = 0;
-
-	text += strspn(text, " \t\r\n");
-	for (; n + 1 < size && (isalpha((unsigned char) *text) || *text == '_'); text++)
-		word[n++] = pg_ascii_toupper((unsigned char) *text);
-	word[n] = '\0';
-}
-
-void
-weir_replication_command(void)
-{
-	weir_event event = {.kind = WEIR_KIND_STATEMENT, .class = WEIR_CLASS_MISC};
-	char command[NAMEDATALEN];
-
-	/* SQL in a replication session, and the result sets a command is made of, are not meant. */
-	if (MyBackendType != B_WAL_SENDER || !debug_query_string || replicated || last_source || weir_event_held())
-		return;
-	replicated = true;
-	first_word(debug_query_string, command, sizeof command);
-	event.command = command;
-	event.started = GetCurrentStatementStartTimestamp();
-	event.has_text = true;
-	event.text = weir_statement_text(debug_query_string, 0, 0);
-	event.secrecy = WEIR_UNPARSED;
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
-	weir_event_put(&event, GetCurrentTimestamp(), NULL);
-}
-
-void
-weir_statements_ready(void)
-{
-	weir_event_release(NULL);
-	if (weir_early_functions())
-		fastpath_called();
-	told = false;
-	answered = false;
-	reserved = false;
-	last_source = NULL;
-	last_run = NULL;
-	replicated = false;
-}
-
 bool
 weir_statements_end(const weir_outcome *outcome)
 {
 	bool any = false;
 
-	if (weir_event_held() && outcome && !answered && !newest) {
+	if (weir_event_held() && outcome && !weir_client.answered && !newest) {
 		weir_event_release(outcome);
 		any = true;
 	} else
@@ -617,10 +475,18 @@ weir_statements_end(const weir_outcome *outcome)
 		if (cut_short && !outcome)
 			outcome = weir_outcome_being_thrown();
 		any |= cut_short;
-		weir_run_leave(s);
+		weir_run_leave(s, false);
 		close_at(s, cut_short ? outcome : NULL, GetCurrentTimestamp());
 	}
+	running = NULL;
+	ids = NULL;
 	return any && outcome;
+}
+
+void
+weir_statements_idle(void)
+{
+	reserved = false;
 }
 
 void

@@ -41,6 +41,7 @@ typedef struct weir_statement {
 	TimestampTz started;
 	weir_verb verb;
 	weir_slice text;
+	char *kept_text; /* a copy of it, where the string may go first */
 	weir_secrecy secrecy;
 	bool has_rows;
 	uint64 rows;
@@ -74,30 +75,31 @@ extern weir_statement *weir_statement_of_utility(const PlannedStmt *plan, const 
 /* weir_statement_find returns the open statement of a plan, or NULL. */
 extern weir_statement *weir_statement_find(const QueryDesc *query);
 
+/* weir_statement_find_top returns the client's newest open statement of that string, or NULL. */
+extern weir_statement *weir_statement_find_top(const char *source);
+
 /* weir_statement_close ends a statement: its event is written, or held until the outcome is certain. */
 extern void weir_statement_close(weir_statement *s, const weir_outcome *outcome);
 
 extern void weir_call_enter(weir_call *call, weir_statement *s);
 extern void weir_call_leave(const weir_call *call);
 
-/* weir_run_enter and weir_run_leave go round ExecutorRun, inside the call: each run counts its rows from 0. s may be NULL. */
+/*
+ * weir_run_enter and weir_run_leave go round ExecutorRun, inside the call: each
+ * run counts its rows from 0. suspended says that there may be another run. s
+ * may be NULL.
+ */
 extern void weir_run_enter(weir_statement *s);
-extern void weir_run_leave(weir_statement *s);
+extern void weir_run_leave(weir_statement *s, bool suspended);
 
 /* weir_call_fail, in PG_CATCH, closes the call's statement and those opened within it. */
 extern void weir_call_fail(const weir_call *call);
-
-/* weir_call_depth is how many calls deep the session is. */
-extern int weir_call_depth(void);
 
 /* weir_statement_add_relations lists relations in the utility that runs now: COPY checks them by itself. */
 extern void weir_statement_add_relations(List *range_table, List *permissions);
 
 /* weir_statement_add_function lists a function in the statement that runs now. */
 extern void weir_statement_add_function(Oid function);
-
-/* weir_statement_failed writes the event of a statement that never was open: it failed before. */
-extern void weir_statement_failed(const char *source, const weir_outcome *outcome);
 
 /*
  * weir_plan_failed writes the event of a query whose planning failed, in
@@ -108,25 +110,8 @@ extern void weir_plan_failed(const Query *query, const char *source);
 /* weir_plan_prepare learns the names that weir_plan_failed would need. */
 extern void weir_plan_prepare(const Query *query);
 
-/*
- * weir_error_reported is told of each error that goes to the client, and finds
- * the statement it belongs to.
- */
-extern void weir_error_reported(const weir_outcome *outcome);
-
-/*
- * What the client is told: CommandComplete, PortalSuspended (there are more rows
- * to ask for), ReadyForQuery.
- */
-extern void weir_statement_answered(void);
-extern void weir_statement_suspended(void);
-extern void weir_statements_ready(void);
-
-/*
- * weir_replication_command is told when a replication command may be complete,
- * or begins to stream, which may never end. There is no hook for those.
- */
-extern void weir_replication_command(void);
+/* weir_statements_idle is told when the client may send the next: nothing is begun ahead of its statement any more. */
+extern void weir_statements_idle(void);
 
 /* weir_statements_end closes everything at the end of the session; true where the outcome was told of. */
 extern bool weir_statements_end(const weir_outcome *outcome);

@@ -36,6 +36,7 @@ create rule also as on insert to ruled do also insert into log values ('rule');
 create procedure two() language plpgsql as
 	$$begin insert into log values ('a'); commit; insert into log values ('b'); rollback; end$$;
 create role app;
+create function gen() returns setof int language sql as 'select n from t order by n';
 `
 
 // statements are what a psql session sends, one string a case, and what is to be seen of it, in describe's words. A case
@@ -159,6 +160,10 @@ var statements = []struct {
 		"4 READ SELECT !22012 division by zero «SELECT 1 / (r.n - 2)»",
 		"2 READ SELECT TABLE:public.t rows=2 !22012 division by zero «select n from t order by n»",
 		"1 FUNCTION DO !22012 division by zero «do $$declare r record; begin for r in select n from t order by n loop perform 1 / (r.n - 2); end loop; end$$»"}},
+	{"suspended inside what an exception block drops", "do $$declare r record; begin begin for r in select gen() loop raise 'stop'; end loop; exception when others then null; end; end$$", []string{
+		"3 READ SELECT TABLE:public.t rows=1 «select n from t order by n»",
+		"2 READ SELECT FUNCTION:public.gen/FUNCTION/EXECUTE rows=1 «select gen()»",
+		"1 FUNCTION DO «do $$declare r record; begin begin for r in select gen() loop raise 'stop'; end loop; exception when others then null; end; end$$»"}},
 
 	{"syntax error", "selec 1", []string{"1 MISC UNKNOWN !42601 syntax error at or near \"selec\" «selec 1»"}},
 	{"no such table", "select * from nowhere", []string{"1 READ SELECT !42P01 relation \"nowhere\" does not exist «select * from nowhere»"}},
