@@ -67,7 +67,7 @@ func drain(ctx context.Context, path string) error {
 		if err := r.Checkpoint(reader.Position()); err != nil {
 			return err
 		}
-		if err := reader.Wait(ctx, nap); err != nil {
+		if err := reader.Wait(ctx, nap); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
