@@ -133,6 +133,9 @@ func (m *Mesh) startPostgres(ctx context.Context, o Options) {
 // Module is the path of the engine module.
 func (m *Mesh) Module() string { return filepath.Join(m.bin, "weir.so") }
 
+// Program is the path of a program.
+func (m *Mesh) Program(name string) string { return filepath.Join(m.bin, name) }
+
 // Path names a file of the mesh's own directory.
 func (m *Mesh) Path(elem ...string) string {
 	return filepath.Join(append([]string{m.dir}, elem...)...)

@@ -21,6 +21,7 @@ func (ln *lane) put(batch []*loan) {
 	for i, l := range batch {
 		records[i] = entry(l)
 	}
+	began := time.Now()
 	// What is on its way when the service stops is waited for; Put has a limit.
 	results, err := ln.relay.kinesis.Put(context.WithoutCancel(ln.ctx), ln.stream, records)
 	switch {
@@ -49,7 +50,7 @@ func (ln *lane) put(batch []*loan) {
 	}
 	ln.settle(done)
 	for _, l := range done {
-		ln.relay.accepted(l)
+		ln.relay.accepted(l, began, len(batch))
 	}
 	if len(done) > 0 {
 		ln.mu.Lock()

@@ -10,9 +10,10 @@ import (
 	"github.com/weir-das/weir/pkg/obs"
 )
 
-// accepted settles a record that Kinesis has.
-func (r *Relay) accepted(l *loan) {
-	r.trace(l)
+// accepted settles a record that Kinesis has, by a call that began at put with
+// so many records.
+func (r *Relay) accepted(l *loan, put time.Time, records int) {
+	r.trace(l, put, records)
 	r.hop.Out(1)
 	_ = l.Ack() // lost on the way: it comes again, and Kinesis gets it twice
 	r.settled(l)
@@ -59,13 +60,18 @@ func (r *Relay) hold() {
 	}
 }
 
-// trace records the relay of a record in the trace it came with.
-func (r *Relay) trace(l *loan) {
+// trace records the relay of a record in the trace it came with: from when it
+// was taken, and in it the call, begun at put with so many records, by which
+// Kinesis took it.
+func (r *Relay) trace(l *loan, put time.Time, records int) {
 	if l.Traceparent == "" {
 		return
 	}
 	ctx := obs.ExtractTraceparent(context.Background(), l.Traceparent)
-	_, span := r.tel.Tracer.Start(ctx, "relay", trace.WithTimestamp(l.taken), trace.WithAttributes(
+	ctx, span := r.tel.Tracer.Start(ctx, "relay", trace.WithTimestamp(l.taken), trace.WithAttributes(
 		attribute.String("weir.stream", l.KinesisStream), attribute.Int64("weir.deliveries", int64(l.Deliveries))))
+	_, call := r.tel.Tracer.Start(ctx, "Kinesis PutRecords", trace.WithTimestamp(put), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.Int("weir.records", records)))
+	call.End()
 	span.End()
 }
