@@ -95,7 +95,9 @@ func (l *Link) watch(ctx context.Context) {
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	down := false
 	for ctx.Err() == nil {
+		heard := false
 		err := l.watchOnce(ctx, func() {
+			heard = true
 			wait.Reset()
 			if down {
 				l.log.Info("control is back")
@@ -105,7 +107,9 @@ func (l *Link) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !down {
+		// A stream that was heard may end: control asks its connections to move
+		// now and then. What counts is whether the next one is heard.
+		if !down && !heard {
 			l.complain(fault.FromStatus(err))
 			down = true
 		}

@@ -1,0 +1,122 @@
+package link_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	"github.com/weir-das/weir/services/capture/internal/link"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// control ends every stream: after one answer while it is there, before it
+// while it is away.
+type control struct {
+	controlv1.UnimplementedControlServiceServer
+
+	mu      sync.Mutex
+	away    bool
+	watches int
+}
+
+func (c *control) WatchInstance(_ *controlv1.WatchInstanceRequest, out grpc.ServerStreamingServer[controlv1.WatchInstanceResponse]) error {
+	c.mu.Lock()
+	c.watches++
+	away, generation := c.away, uint64(c.watches)
+	c.mu.Unlock()
+	if away {
+		return status.Error(codes.Unavailable, "away on purpose")
+	}
+	if err := out.Send(&controlv1.WatchInstanceResponse{Desired: &controlv1.Desired{InstanceResourceId: "db-A", Generation: generation}}); err != nil {
+		return err
+	}
+	return status.Error(codes.Unavailable, "this connection is old, take another")
+}
+
+// after returns when so many more streams have been opened.
+func (c *control) after(t *testing.T, streams int, away bool) {
+	t.Helper()
+	c.mu.Lock()
+	c.away = away
+	want := c.watches + streams
+	c.mu.Unlock()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		n := c.watches
+		c.mu.Unlock()
+		if n >= want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d streams were opened, want %d", n, want)
+		}
+	}
+}
+
+// said is a log that may be read while it is written.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *said) count(text string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Count(s.buf.String(), text)
+}
+
+// A control that ends streams so that connections move is no news. One that is
+// away is, once.
+func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
+	c := &control{}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	controlv1.RegisterControlServiceServer(server, c)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &said{}
+	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+		func() *controlv1.InstanceReport { return nil }, slog.New(slog.NewTextHandler(log, nil)))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(lis) })
+	wg.Go(func() { _ = l.Run(ctx) })
+	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
+
+	c.after(t, 5, false)
+	if n := log.count("control is away"); n != 0 {
+		t.Errorf("streams that were heard ended, and control was called away %d times, want none", n)
+	}
+	if desired, _ := l.Desired(); desired.GetGeneration() < 4 {
+		t.Errorf("generation %d is wanted, want that of one of the last streams", desired.GetGeneration())
+	}
+	c.after(t, 4, true)
+	c.after(t, 2, false)
+	if away, back := log.count("control is away"), log.count("control is back"); away != 1 || back != 1 {
+		t.Errorf("control was called away %d times and back %d times, want once each", away, back)
+	}
+}
