@@ -2,8 +2,9 @@ package crypto_test
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -162,7 +163,7 @@ func TestRefusedRecord(t *testing.T) {
 	w := newWorld(t)
 	client, _ := w.replica()
 	noise := make([]byte, 1<<20) // does not compress
-	_, _ = rand.Read(noise)
+	_, _ = crand.Read(noise)
 	s := &sender{w: w, total: 40, refused: map[int]string{}, change: func(n int, r *cryptov1.SealRecord) {
 		switch n {
 		case 17:
@@ -190,7 +191,7 @@ func TestJournalFull(t *testing.T) {
 	w.maxBytes = 4 << 20
 	client, _ := w.replica()
 	fill := make([]byte, 400<<10) // does not compress
-	_, _ = rand.Read(fill)
+	_, _ = crand.Read(fill)
 	big := func(n int, r *cryptov1.SealRecord) {
 		r.Plaintext = append(record(0, n).Plaintext, fill...)
 	}
@@ -289,6 +290,47 @@ func TestBadLinkToNATS(t *testing.T) {
 		t.Error("the stream never broke: the test proved nothing")
 	}
 	holds(t, w, total, false)
+}
+
+// Both links, to crypto and from it to NATS, misbehave by a script that is made up
+// anew each time, and printed: put its seed here to repeat it.
+func TestScriptedLinks(t *testing.T) {
+	w := newWorld(t)
+	seed := rand.Uint64()
+	front, back := faulty.NewScript(seed, 12, 400*time.Millisecond), faulty.NewScript(seed+1, 12, 400*time.Millisecond)
+	proxy := func(target string) *faulty.Proxy {
+		p, err := faulty.NewProxy(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		return p
+	}
+	nats := proxy(strings.TrimPrefix(w.nats.URL(), "tls://"))
+	w.journalURL = "tls://" + nats.Addr()
+	lis := listen(t)
+	w.replica(func(c *crypto.Config) { _ = c.Listener.Close(); c.Listener = lis })
+	door := proxy(lis.Addr().String())
+	client := w.dial(door.Addr())
+
+	const total = 800
+	ctx := within(t, 120*time.Second)
+	s := &sender{w: w, total: total}
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx, only(client)) }()
+	var links sync.WaitGroup
+	links.Go(func() { _ = door.Play(ctx, front) })
+	links.Go(func() { _ = nats.Play(ctx, back) })
+	links.Wait()
+	err := <-done
+	if err != nil {
+		t.Error(err)
+	} else {
+		holds(t, w, total, false)
+	}
+	if t.Failed() {
+		t.Logf("%v%v", front, back)
+	}
 }
 
 // Replicas come and go; the sender goes on with another.

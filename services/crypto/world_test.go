@@ -167,12 +167,18 @@ func (w *world) replica(change ...func(*crypto.Config)) (client cryptov1.CryptoS
 	stop = background(w.t, "crypto", func(ctx context.Context) error {
 		return crypto.Run(ctx, cfg, quiet)
 	})
-	conn, err := rpc.Dial(lis.Addr().String(), "crypto.weir", certs.TLS(w.certs, "capture"), obs.Discard())
+	return w.dial(lis.Addr().String()), stop
+}
+
+// dial returns a client, as capture, of the crypto at addr.
+func (w *world) dial(addr string) cryptov1.CryptoServiceClient {
+	w.t.Helper()
+	conn, err := rpc.Dial(addr, "crypto.weir", certs.TLS(w.certs, "capture"), obs.Discard())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = conn.Close() })
-	return cryptov1.NewCryptoServiceClient(conn), stop
+	return cryptov1.NewCryptoServiceClient(conn)
 }
 
 func (w *world) open() *cryptov1.SealOpen {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/weir-das/weir/pkg/certs"
+	"github.com/weir-das/weir/pkg/faulty"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/localaws"
 	"github.com/weir-das/weir/pkg/localaws/inject"
@@ -248,6 +250,39 @@ func TestKilled(t *testing.T) {
 	}
 	client, _ := w.replica(quiet)
 	w.arrived(client, clusterA, 1500, journal.AckWait+60*time.Second)
+}
+
+// Both links, to NATS and to Kinesis, misbehave by a script that is made up anew
+// each time, and printed: put its seed here to repeat it.
+func TestScriptedLinks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.createStream(streamA)
+	seed := rand.Uint64()
+	in, out := faulty.NewScript(seed, 12, 400*time.Millisecond), faulty.NewScript(seed+1, 12, 400*time.Millisecond)
+	proxy := func(target string) *faulty.Proxy {
+		p, err := faulty.NewProxy(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Close() })
+		return p
+	}
+	nats, kinesis := proxy(strings.TrimPrefix(w.nats.URL(), "tls://")), proxy(w.awsAddr)
+	client, _ := w.replica(quiet, func(c *publisher.Config) {
+		c.Journal.URL, c.KinesisEndpoint = "tls://"+nats.Addr(), "http://"+kinesis.Addr()
+	})
+	var work sync.WaitGroup
+	work.Go(func() { _ = nats.Play(t.Context(), in) })
+	work.Go(func() { _ = kinesis.Play(t.Context(), out) })
+	w.publish(clusterA, 1, 800, 2000)
+	work.Wait()
+	defer func() {
+		if t.Failed() {
+			t.Logf("%v%v", in, out)
+		}
+	}()
+	w.arrived(client, clusterA, 800, journal.AckWait+60*time.Second)
 }
 
 func TestStreams(t *testing.T) {

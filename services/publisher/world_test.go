@@ -141,7 +141,7 @@ func (w *world) config() publisher.Config {
 }
 
 // replica starts one publisher and returns a client of it.
-func (w *world) replica(log *slog.Logger) (client publisherv1.PublisherServiceClient, stop func()) {
+func (w *world) replica(log *slog.Logger, change ...func(*publisher.Config)) (client publisherv1.PublisherServiceClient, stop func()) {
 	w.t.Helper()
 	cfg := w.config()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
@@ -149,6 +149,9 @@ func (w *world) replica(log *slog.Logger) (client publisherv1.PublisherServiceCl
 		w.t.Fatal(err)
 	}
 	cfg.Listener = lis
+	for _, c := range change {
+		c(&cfg)
+	}
 	stop = background(w.t, "publisher", func(ctx context.Context) error { return publisher.Run(ctx, cfg, log) })
 	conn, err := rpc.Dial(lis.Addr().String(), "publisher.weir", certs.TLS(w.certs, "control"), obs.Discard())
 	if err != nil {
