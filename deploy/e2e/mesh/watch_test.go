@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,13 +96,26 @@ func complaints(t *testing.T, m *mesh.Mesh, program string, since mark) []string
 // the only complaint since then.
 func saidOnce(t *testing.T, m *mesh.Mesh, program string, since mark, words ...string) {
 	t.Helper()
+	said(t, m, program, since, words)
+}
+
+// said waits for as many complaints as there are wants, and checks that there
+// is one for each, with all of its words, and no other.
+func said(t *testing.T, m *mesh.Mesh, program string, since mark, wants ...[]string) {
+	t.Helper()
 	var all []string
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if all = complaints(t, m, program, since); len(all) > 0 {
+		if all = complaints(t, m, program, since); len(all) >= len(wants) {
 			break
 		}
 	}
-	if len(all) != 1 || !containsAll(all[0], words...) {
-		t.Errorf("%s complains %d times, want once, with %q:\n%s", program, len(all), words, strings.Join(all, "\n"))
+	matched := 0
+	for _, want := range wants {
+		if slices.ContainsFunc(all, func(line string) bool { return containsAll(line, want...) }) {
+			matched++
+		}
+	}
+	if len(all) != len(wants) || matched != len(wants) {
+		t.Errorf("%s complains %d times, want %d times, with %q:\n%s", program, len(all), len(wants), wants, strings.Join(all, "\n"))
 	}
 }

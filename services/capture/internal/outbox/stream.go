@@ -60,14 +60,14 @@ func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, er
 	stream, err := o.crypto.Seal(ctx)
 	if err != nil {
 		cancel()
-		return false, fmt.Errorf("opening a stream to crypto: %w", fault.FromStatus(err))
+		return false, fmt.Errorf("stream to crypto: %w", fault.FromStatus(err))
 	}
 	open := &cryptov1.SealRequest{Message: &cryptov1.SealRequest_Open{Open: o.open}}
 	if err := stream.Send(open); err != nil {
 		// Send says only that the stream is over; Recv says why.
 		_, err = stream.Recv()
 		cancel()
-		return false, fmt.Errorf("opening a stream to crypto: %w", fault.FromStatus(err))
+		return false, fmt.Errorf("stream to crypto: %w", fault.FromStatus(err))
 	}
 
 	// One goroutine blocks in Recv; cancel frees it, and we wait for it.
@@ -109,14 +109,14 @@ func (o *Outbox) runStream(ctx context.Context, sent *flight) (progress bool, er
 			if stream.Send(request(seq, r)) != nil {
 				for range answers {
 				}
-				return progress, fmt.Errorf("sending to crypto: %w", recvErr)
+				return progress, fmt.Errorf("stream to crypto: %w", recvErr)
 			}
 		case answer, ok := <-answers:
 			if !ok && closed && errors.Is(recvErr, io.EOF) {
 				return progress, nil
 			}
 			if !ok {
-				return progress, fmt.Errorf("waiting for crypto: %w", recvErr)
+				return progress, fmt.Errorf("stream to crypto: %w", recvErr)
 			}
 			if err := o.acknowledge(ctx, sent, answer); err != nil {
 				return progress, err
