@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/weir-das/weir/pkg/certs"
+	"github.com/weir-das/weir/pkg/journal/natsserver"
 )
 
 // writeConfigs writes a configuration file for every program.
@@ -19,13 +20,9 @@ func (m *Mesh) writeConfigs() {
 	if store == "" {
 		store = m.Path("jetstream")
 	}
-	m.write("nats.conf", fmt.Sprintf(`
-listen: %q
-max_payload: 2MB
-jetstream { store_dir: %q, sync_interval: always, max_file_store: 2GB }
-tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }
-`, m.Addr(NATS), store, certs.TLS(m.Path("certs"), "nats").CertFile,
-		certs.TLS(m.Path("certs"), "nats").KeyFile, certs.TLS(m.Path("certs"), "nats").CAFile))
+	m.write("nats.conf", natsserver.Configuration(natsserver.Settings{
+		Name: "nats", Listen: m.Addr(NATS), Dir: store, TLS: certs.TLS(m.Path("certs"), "nats"), MaxBytes: 2 << 30,
+	}))
 
 	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms"))
 	m.writeService(Publisher, "weir.publisher.v1.PublisherService: [control.weir, client.weir]", m.journal(Publisher)+m.aws("kinesis"))
