@@ -66,3 +66,40 @@ func (j *Journal) State(ctx context.Context, cluster string) (State, error) {
 	st.Oldest = first.Time
 	return st, nil
 }
+
+// Stranded returns the sequence of the oldest record that the journal keeps
+// although its consumer has it down as acknowledged; 0 if there is none. A server
+// that stops between noting an acknowledgement and deleting the record leaves
+// such: it would deliver them to nobody and count them as waiting for ever. One
+// that was acknowledged a moment ago may look like it: ask twice.
+func (j *Journal) Stranded(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiWait)
+	defer cancel()
+	// The consumer first: what it has acknowledged by then should be gone by the
+	// time the stream is asked.
+	cons, err := j.conn.js.Consumer(ctx, Stream, Durable)
+	if err != nil {
+		return 0, fault.As(fault.NotReady, fmt.Errorf("asking for the journal's consumer: %w", err))
+	}
+	stream, err := j.conn.js.Stream(ctx, Stream)
+	if err != nil {
+		return 0, fault.As(fault.NotReady, fmt.Errorf("asking for the journal's state: %w", err))
+	}
+	st := stream.CachedInfo().State
+	if st.Msgs == 0 || st.FirstSeq > cons.CachedInfo().AckFloor.Stream {
+		return 0, nil
+	}
+	return st.FirstSeq, nil
+}
+
+// Redeliver makes the journal deliver everything it holds from a sequence on once
+// more, also what is being worked on: Kinesis gets some of it twice, which is
+// legal. Deleting stranded records unseen would not be.
+func (j *Journal) Redeliver(ctx context.Context, from uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, apiWait)
+	defer cancel()
+	if _, err := j.stream.ResetConsumerToSequence(ctx, Durable, from); err != nil {
+		return fault.As(fault.NotReady, fmt.Errorf("having the journal deliver again from %d: %w", from, err))
+	}
+	return nil
+}

@@ -104,7 +104,7 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	}
 	<-done
 	// An acknowledgement may be lost with the server: AckWait has to pass.
-	w.arrived(client, clusterA, 1000, journal.AckWait+30*time.Second)
+	w.arrived(client, clusterA, 1000, journal.AckWait+60*time.Second)
 }
 
 // noStreams keeps Weir from making Kinesis streams, as the account's owner may.

@@ -71,6 +71,8 @@ type Relay struct {
 	failing atomic.Int64        // bytes held by failing lanes
 	workers sync.WaitGroup
 
+	stranded uint64 // in the journal, at the last look; look's own
+
 	// mu guards what follows.
 	mu    sync.Mutex
 	lanes map[string]*lane

@@ -237,6 +237,29 @@ func TestStopGivesBack(t *testing.T) {
 	}
 }
 
+// A server may stop between noting an acknowledgement and deleting the record.
+// What it then keeps is delivered to nobody, until the relay sees it.
+func TestStrandedRecordsAreDeliveredAgain(t *testing.T) {
+	w := newWorld(t, usual)
+	w.stop()
+	w.publish(t, 1, 10, 100)
+	if _, err := w.out.Consumer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The consumer believes that it is through with the first five.
+	if err := w.out.Redeliver(t.Context(), 6); err != nil {
+		t.Fatal(err)
+	}
+	if first, err := w.out.Stranded(t.Context()); err != nil || first != 1 {
+		t.Fatalf("Stranded = %d, %v, want 1", first, err)
+	}
+	w.start(t, usual)
+	eventually(t, "all records, the stranded ones too", func() bool { return w.kinesis.count() == 10 && w.waiting(t) == 0 })
+	if first, err := w.out.Stranded(t.Context()); err != nil || first != 0 {
+		t.Errorf("Stranded = %d, %v, want none", first, err)
+	}
+}
+
 // Records held for longer than the journal's patience are not delivered twice.
 func TestHeldRecordsAreNotDeliveredAgain(t *testing.T) {
 	t.Parallel()

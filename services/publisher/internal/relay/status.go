@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/weir-das/weir/pkg/journal"
+	"github.com/weir-das/weir/pkg/obs"
 )
 
 // observe publishes what the journal said last about itself.
@@ -34,7 +35,8 @@ func (r *Relay) observe() error {
 	return gauge("max_bytes", "The journal's limit.", func(s journal.State) int64 { return s.MaxBytes })
 }
 
-// look asks the journal what waits in it.
+// look asks the journal what waits in it, and has records delivered again that
+// are stranded there at two looks.
 func (r *Relay) look(ctx context.Context) {
 	st, err := r.journal.State(ctx, "")
 	if err != nil {
@@ -43,6 +45,21 @@ func (r *Relay) look(ctx context.Context) {
 	r.mu.Lock()
 	r.state = st
 	r.mu.Unlock()
+	stranded, err := r.journal.Stranded(ctx)
+	if err != nil {
+		return
+	}
+	before := r.stranded
+	r.stranded = stranded
+	if stranded == 0 || stranded != before {
+		return
+	}
+	if err := r.journal.Redeliver(ctx, stranded); err != nil {
+		r.log.Warn("records are stranded in the journal", obs.KeySeq, stranded, obs.KeyErr, err)
+		return
+	}
+	r.stranded = 0
+	r.log.Info("records were stranded in the journal and are delivered again", obs.KeySeq, stranded)
 }
 
 // Status is what a replica says about itself.
