@@ -71,7 +71,6 @@ func overflow(t *testing.T, m *mesh.Mesh) {
 	if executed := after.Number - before.Number; executed < 600 {
 		t.Errorf("%d numbers for 600 statements", executed)
 	}
-	t.Logf("before %+v after %+v", before, after)
 }
 
 // exactly settles, and checks that what is told as lost is what is missing.
