@@ -177,8 +177,8 @@ func TestRefusedRecord(t *testing.T) {
 	if err := s.run(within(t, 30*time.Second), only(client)); err != nil {
 		t.Fatal(err)
 	}
-	if s.breaks != 0 {
-		t.Errorf("the stream broke %d times, want none", s.breaks)
+	if n := s.breaks.Load(); n != 0 {
+		t.Errorf("the stream broke %d times, want none", n)
 	}
 	if len(s.refused) != 3 || !strings.Contains(s.refused[17], fmt.Sprint(journal.MaxRecord)) {
 		t.Errorf("refused %v, want 17 with the limit, 18 and 19", s.refused)
@@ -241,19 +241,19 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	client, _ := w.replica()
 	const total = 1000
 	s := &sender{w: w, total: total}
+	s.heldFrom.Store(1)
 	done := make(chan error, 1)
 	go func() { done <- s.run(within(t, 60*time.Second), only(client)) }()
-	for range 3 {
-		time.Sleep(300 * time.Millisecond)
+	for i := range 3 {
+		s.let(t, 300*i+200, 300*i+50)
+		broken := s.breaks.Load()
 		w.nats.Stop()
-		time.Sleep(200 * time.Millisecond)
+		s.letBreak(t, 300*i+300, broken)
 		w.startNATS()
 	}
+	s.letAll()
 	if err := <-done; err != nil {
 		t.Fatal(err)
-	}
-	if s.breaks == 0 {
-		t.Error("the stream never broke: the test proved nothing")
 	}
 	// The journal knows what it has, so that what was sent again is there once.
 	holds(t, w, total, false)
@@ -272,22 +272,24 @@ func TestBadLinkToNATS(t *testing.T) {
 	client, _ := w.replica()
 	const total = 600
 	s := &sender{w: w, total: total}
+	s.heldFrom.Store(1)
 	done := make(chan error, 1)
 	go func() { done <- s.run(within(t, 90*time.Second), only(client)) }()
-	for range 3 {
-		time.Sleep(100 * time.Millisecond)
+	for i := range 3 {
+		s.let(t, 180*i+100, 180*i+50)
 		proxy.Delay(20 * time.Millisecond)
-		time.Sleep(200 * time.Millisecond)
+		s.let(t, 180*i+150, 180*i+120)
+		broken := s.breaks.Load()
 		proxy.Stall()
-		time.Sleep(300 * time.Millisecond)
+		s.heldFrom.Store(int64(180*i + 180))
+		time.Sleep(300 * time.Millisecond) // the link stands still, and then breaks
 		proxy.Cut()
+		s.letBreak(t, 180*i+180, broken)
 		proxy.Resume()
 	}
+	s.letAll()
 	if err := <-done; err != nil {
 		t.Fatal(err)
-	}
-	if s.breaks == 0 {
-		t.Error("the stream never broke: the test proved nothing")
 	}
 	holds(t, w, total, false)
 }
@@ -356,18 +358,20 @@ func TestTwoReplicas(t *testing.T) {
 	}
 	const total = 1000
 	s := &sender{w: w, total: total}
+	s.heldFrom.Store(1)
 	done := make(chan error, 1)
 	go func() { done <- s.run(within(t, 60*time.Second), next) }()
 	for i := range 4 {
-		time.Sleep(150 * time.Millisecond)
+		s.let(t, 200*i+200, 200*i+50)
 		stops[i%2]()
 		start(i % 2)
 	}
+	s.letAll()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if s.breaks == 0 {
-		t.Error("no stream ever broke: the test proved nothing")
+	if s.breaks.Load() == 0 {
+		t.Error("no stream ever broke, though both replicas were stopped twice")
 	}
 	holds(t, w, total, false)
 }

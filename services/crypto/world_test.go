@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,9 +290,49 @@ const window = 16
 type sender struct {
 	w       *world
 	total   int
-	breaks  int            // streams that ended before all was acknowledged
+	breaks  atomic.Int64   // streams that ended before all was acknowledged
 	refused map[int]string // by number
 	change  func(n int, r *cryptov1.SealRecord)
+
+	// A test that breaks something while records are on their way holds the rest
+	// back until it has, so that it proves the same on a machine of any speed.
+	heldFrom atomic.Int64 // the first record that may not be sent yet; 0: none is held
+	through  atomic.Int64 // what is acknowledged
+}
+
+// let allows the records up to n, and returns when acked of them are acknowledged.
+func (s *sender) let(t *testing.T, n, acked int) {
+	t.Helper()
+	s.heldFrom.Store(int64(n) + 1)
+	s.await(t, fmt.Sprintf("%d records acknowledged", acked), func() bool { return s.through.Load() >= int64(acked) })
+}
+
+// letBreak allows the records up to n, and returns when a stream has broken since
+// there were so many breaks.
+func (s *sender) letBreak(t *testing.T, n int, since int64) {
+	t.Helper()
+	s.heldFrom.Store(int64(n) + 1)
+	s.await(t, "a stream that breaks", func() bool { return s.breaks.Load() > since })
+}
+
+func (s *sender) letAll() { s.heldFrom.Store(0) }
+
+func (s *sender) await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.letAll()
+			t.Fatalf("%s: not within 30 s; %d are acknowledged, %d streams broke", what, s.through.Load(), s.breaks.Load())
+		}
+	}
+}
+
+// mayTo is the last record that may be sent now.
+func (s *sender) mayTo() int {
+	if from := int(s.heldFrom.Load()); from > 0 {
+		return min(from-1, s.total)
+	}
+	return s.total
 }
 
 // run sends the records 1 to total. next returns the client for the next stream.
@@ -305,7 +346,7 @@ func (s *sender) run(ctx context.Context, next func() cryptov1.CryptoServiceClie
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), err)
 		}
-		s.breaks++
+		s.breaks.Add(1)
 		time.Sleep(50 * time.Millisecond)
 	}
 	return nil
@@ -325,7 +366,10 @@ func (s *sender) stream(ctx context.Context, client cryptov1.CryptoServiceClient
 	}
 	base, sent := acked, acked
 	for acked < s.total {
-		for sent < s.total && sent-acked < window {
+		for acked >= s.mayTo() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		for sent < s.mayTo() && sent-acked < window {
 			sent++
 			r := record(uint64(sent-base), sent)
 			if s.change != nil {
@@ -347,6 +391,7 @@ func (s *sender) stream(ctx context.Context, client cryptov1.CryptoServiceClient
 			return acked, fmt.Errorf("durable_through %d after %d of %d", through, acked, sent)
 		}
 		acked = through
+		s.through.Store(int64(acked))
 	}
 	return acked, nil
 }

@@ -225,7 +225,8 @@ func TestKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.createStream(streamA)
-	w.aws.Kinesis().FailPut(inject.Fault{DelayOnly: true, Delay: 100 * time.Millisecond, Times: 50})
+	// One PutRecords is answered at once, the rest are on their way when it is killed.
+	release := w.aws.Kinesis().FailPut(inject.Fault{DelayOnly: true, Delay: 2 * time.Second, After: 1})
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childNATS+"="+w.nats.URL(), childAWS+"=http://"+w.awsAddr, childCerts+"="+w.certs)
 	cmd.Stderr = os.Stderr
@@ -244,6 +245,7 @@ func TestKilled(t *testing.T) {
 	}
 	_ = cmd.Wait() // killed
 	before := len(w.read(streamA))
+	release()
 	<-done
 	if before == 1500 {
 		t.Fatal("all records had been relayed before the kill: the test proved nothing")
