@@ -41,6 +41,11 @@ const (
 	Kind_KIND_CONNECT Kind = 2
 	// A session ended.
 	Kind_KIND_DISCONNECT Kind = 3
+	// A statement began: told before it runs, or while it has been running for
+	// long. Its end is told by a KIND_STATEMENT of the same session and ids.
+	Kind_KIND_STARTED Kind = 4
+	// The engine noticed something that concerns the audit itself.
+	Kind_KIND_NOTICE Kind = 5
 )
 
 // Enum value maps for Kind.
@@ -50,12 +55,16 @@ var (
 		1: "KIND_STATEMENT",
 		2: "KIND_CONNECT",
 		3: "KIND_DISCONNECT",
+		4: "KIND_STARTED",
+		5: "KIND_NOTICE",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"KIND_STATEMENT":   1,
 		"KIND_CONNECT":     2,
 		"KIND_DISCONNECT":  3,
+		"KIND_STARTED":     4,
+		"KIND_NOTICE":      5,
 	}
 )
 
@@ -84,6 +93,80 @@ func (x Kind) Number() protoreflect.EnumNumber {
 // Deprecated: Use Kind.Descriptor instead.
 func (Kind) EnumDescriptor() ([]byte, []int) {
 	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{0}
+}
+
+// NoticeKind names what the engine can notice.
+type NoticeKind int32
+
+const (
+	// Never written.
+	NoticeKind_NOTICE_KIND_UNSPECIFIED NoticeKind = 0
+	// A hook of the server no longer leads to the module.
+	NoticeKind_NOTICE_KIND_HOOK_REPLACED NoticeKind = 1
+	// The server's message functions no longer lead to the module.
+	NoticeKind_NOTICE_KIND_MESSAGES_REPLACED NoticeKind = 2
+	// A session loaded a library that the server did not load at its start.
+	NoticeKind_NOTICE_KIND_LIBRARY_LOADED NoticeKind = 3
+	// A setting that the audit rests on was changed: it takes effect at the next
+	// start or reload.
+	NoticeKind_NOTICE_KIND_SETTING_CHANGED NoticeKind = 4
+	// The ring's file was removed, replaced or truncated while the server runs.
+	NoticeKind_NOTICE_KIND_RING_REMOVED NoticeKind = 5
+	// The break-glass role ran a statement that the policy would have refused.
+	NoticeKind_NOTICE_KIND_BREAK_GLASS NoticeKind = 6
+	// The server process of a session died without ending its session.
+	NoticeKind_NOTICE_KIND_SESSION_CRASHED NoticeKind = 7
+)
+
+// Enum value maps for NoticeKind.
+var (
+	NoticeKind_name = map[int32]string{
+		0: "NOTICE_KIND_UNSPECIFIED",
+		1: "NOTICE_KIND_HOOK_REPLACED",
+		2: "NOTICE_KIND_MESSAGES_REPLACED",
+		3: "NOTICE_KIND_LIBRARY_LOADED",
+		4: "NOTICE_KIND_SETTING_CHANGED",
+		5: "NOTICE_KIND_RING_REMOVED",
+		6: "NOTICE_KIND_BREAK_GLASS",
+		7: "NOTICE_KIND_SESSION_CRASHED",
+	}
+	NoticeKind_value = map[string]int32{
+		"NOTICE_KIND_UNSPECIFIED":       0,
+		"NOTICE_KIND_HOOK_REPLACED":     1,
+		"NOTICE_KIND_MESSAGES_REPLACED": 2,
+		"NOTICE_KIND_LIBRARY_LOADED":    3,
+		"NOTICE_KIND_SETTING_CHANGED":   4,
+		"NOTICE_KIND_RING_REMOVED":      5,
+		"NOTICE_KIND_BREAK_GLASS":       6,
+		"NOTICE_KIND_SESSION_CRASHED":   7,
+	}
+)
+
+func (x NoticeKind) Enum() *NoticeKind {
+	p := new(NoticeKind)
+	*p = x
+	return p
+}
+
+func (x NoticeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NoticeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_activity_v1_activity_proto_enumTypes[1].Descriptor()
+}
+
+func (NoticeKind) Type() protoreflect.EnumType {
+	return &file_weir_activity_v1_activity_proto_enumTypes[1]
+}
+
+func (x NoticeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NoticeKind.Descriptor instead.
+func (NoticeKind) EnumDescriptor() ([]byte, []int) {
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{1}
 }
 
 // Class is pgaudit's classification of a statement.
@@ -139,11 +222,11 @@ func (x Class) String() string {
 }
 
 func (Class) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_activity_v1_activity_proto_enumTypes[1].Descriptor()
+	return file_weir_activity_v1_activity_proto_enumTypes[2].Descriptor()
 }
 
 func (Class) Type() protoreflect.EnumType {
-	return &file_weir_activity_v1_activity_proto_enumTypes[1]
+	return &file_weir_activity_v1_activity_proto_enumTypes[2]
 }
 
 func (x Class) Number() protoreflect.EnumNumber {
@@ -152,7 +235,7 @@ func (x Class) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Class.Descriptor instead.
 func (Class) EnumDescriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{1}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{2}
 }
 
 // ObjectType names the kinds of object that Aurora names.
@@ -224,11 +307,11 @@ func (x ObjectType) String() string {
 }
 
 func (ObjectType) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_activity_v1_activity_proto_enumTypes[2].Descriptor()
+	return file_weir_activity_v1_activity_proto_enumTypes[3].Descriptor()
 }
 
 func (ObjectType) Type() protoreflect.EnumType {
-	return &file_weir_activity_v1_activity_proto_enumTypes[2]
+	return &file_weir_activity_v1_activity_proto_enumTypes[3]
 }
 
 func (x ObjectType) Number() protoreflect.EnumNumber {
@@ -237,7 +320,7 @@ func (x ObjectType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ObjectType.Descriptor instead.
 func (ObjectType) EnumDescriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{2}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{3}
 }
 
 // GapCause says why numbers have no event.
@@ -281,11 +364,11 @@ func (x GapCause) String() string {
 }
 
 func (GapCause) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_activity_v1_activity_proto_enumTypes[3].Descriptor()
+	return file_weir_activity_v1_activity_proto_enumTypes[4].Descriptor()
 }
 
 func (GapCause) Type() protoreflect.EnumType {
-	return &file_weir_activity_v1_activity_proto_enumTypes[3]
+	return &file_weir_activity_v1_activity_proto_enumTypes[4]
 }
 
 func (x GapCause) Number() protoreflect.EnumNumber {
@@ -294,7 +377,7 @@ func (x GapCause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GapCause.Descriptor instead.
 func (GapCause) EnumDescriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{3}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{4}
 }
 
 // Activity is one event: a statement, a login or the end of a session.
@@ -338,8 +421,10 @@ type Activity struct {
 	ObjectsOmitted uint32 `protobuf:"varint,16,opt,name=objects_omitted,json=objectsOmitted,proto3" json:"objects_omitted,omitempty"`
 	// How many further bind values there were beyond those listed.
 	ParametersOmitted uint32 `protobuf:"varint,17,opt,name=parameters_omitted,json=parametersOmitted,proto3" json:"parameters_omitted,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What the engine noticed. Only with KIND_NOTICE.
+	Notice        *Notice `protobuf:"bytes,18,opt,name=notice,proto3" json:"notice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Activity) Reset() {
@@ -491,6 +576,69 @@ func (x *Activity) GetParametersOmitted() uint32 {
 	return 0
 }
 
+func (x *Activity) GetNotice() *Notice {
+	if x != nil {
+		return x.Notice
+	}
+	return nil
+}
+
+// Notice is something that the engine noticed about its own audit: an attempt
+// to get round it, or a change of what it rests on.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was noticed.
+	Kind NoticeKind `protobuf:"varint,1,opt,name=kind,proto3,enum=weir.activity.v1.NoticeKind" json:"kind,omitempty"`
+	// The name of the hook, library, setting or function. No statement text.
+	Subject       string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Notice) GetKind() NoticeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return NoticeKind_NOTICE_KIND_UNSPECIFIED
+}
+
+func (x *Notice) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
 // Object is one thing a statement touched.
 type Object struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -509,7 +657,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[1]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +669,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[1]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +682,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{1}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Object) GetType() ObjectType {
@@ -598,7 +746,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[2]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +758,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[2]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +771,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{2}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Session) GetPid() int32 {
@@ -718,7 +866,7 @@ type Text struct {
 
 func (x *Text) Reset() {
 	*x = Text{}
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[3]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +878,7 @@ func (x *Text) String() string {
 func (*Text) ProtoMessage() {}
 
 func (x *Text) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[3]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +891,7 @@ func (x *Text) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Text.ProtoReflect.Descriptor instead.
 func (*Text) Descriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{3}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Text) GetKept() []byte {
@@ -780,7 +928,7 @@ type Parameter struct {
 
 func (x *Parameter) Reset() {
 	*x = Parameter{}
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[4]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +940,7 @@ func (x *Parameter) String() string {
 func (*Parameter) ProtoMessage() {}
 
 func (x *Parameter) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[4]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +953,7 @@ func (x *Parameter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Parameter.ProtoReflect.Descriptor instead.
 func (*Parameter) Descriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{4}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Parameter) GetIsNull() bool {
@@ -842,7 +990,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[5]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +1002,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_activity_v1_activity_proto_msgTypes[5]
+	mi := &file_weir_activity_v1_activity_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +1015,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{5}
+	return file_weir_activity_v1_activity_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Gap) GetFirst() uint64 {
@@ -909,7 +1057,7 @@ var File_weir_activity_v1_activity_proto protoreflect.FileDescriptor
 
 const file_weir_activity_v1_activity_proto_rawDesc = "" +
 	"\n" +
-	"\x1fweir/activity/v1/activity.proto\x12\x10weir.activity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x06\n" +
+	"\x1fweir/activity/v1/activity.proto\x12\x10weir.activity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe9\x06\n" +
 	"\bActivity\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.weir.activity.v1.KindR\x04kind\x129\n" +
 	"\n" +
@@ -931,12 +1079,16 @@ const file_weir_activity_v1_activity_proto_rawDesc = "" +
 	"\rerror_message\x18\x0e \x01(\v2\x16.weir.activity.v1.TextH\x02R\ferrorMessage\x88\x01\x01\x12 \n" +
 	"\texit_code\x18\x0f \x01(\x05H\x03R\bexitCode\x88\x01\x01\x12'\n" +
 	"\x0fobjects_omitted\x18\x10 \x01(\rR\x0eobjectsOmitted\x12-\n" +
-	"\x12parameters_omitted\x18\x11 \x01(\rR\x11parametersOmittedB\a\n" +
+	"\x12parameters_omitted\x18\x11 \x01(\rR\x11parametersOmitted\x120\n" +
+	"\x06notice\x18\x12 \x01(\v2\x18.weir.activity.v1.NoticeR\x06noticeB\a\n" +
 	"\x05_textB\a\n" +
 	"\x05_rowsB\x10\n" +
 	"\x0e_error_messageB\f\n" +
 	"\n" +
-	"_exit_code\"\x97\x01\n" +
+	"_exit_code\"T\n" +
+	"\x06Notice\x120\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1c.weir.activity.v1.NoticeKindR\x04kind\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\"\x97\x01\n" +
 	"\x06Object\x120\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1c.weir.activity.v1.ObjectTypeR\x04type\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -970,12 +1122,24 @@ const file_weir_activity_v1_activity_proto_rawDesc = "" +
 	"\x04last\x18\x02 \x01(\x04R\x04last\x12.\n" +
 	"\x04from\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
 	"\x02to\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x120\n" +
-	"\x05cause\x18\x05 \x01(\x0e2\x1a.weir.activity.v1.GapCauseR\x05cause*W\n" +
+	"\x05cause\x18\x05 \x01(\x0e2\x1a.weir.activity.v1.GapCauseR\x05cause*z\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eKIND_STATEMENT\x10\x01\x12\x10\n" +
 	"\fKIND_CONNECT\x10\x02\x12\x13\n" +
-	"\x0fKIND_DISCONNECT\x10\x03*\x82\x01\n" +
+	"\x0fKIND_DISCONNECT\x10\x03\x12\x10\n" +
+	"\fKIND_STARTED\x10\x04\x12\x0f\n" +
+	"\vKIND_NOTICE\x10\x05*\x88\x02\n" +
+	"\n" +
+	"NoticeKind\x12\x1b\n" +
+	"\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19NOTICE_KIND_HOOK_REPLACED\x10\x01\x12!\n" +
+	"\x1dNOTICE_KIND_MESSAGES_REPLACED\x10\x02\x12\x1e\n" +
+	"\x1aNOTICE_KIND_LIBRARY_LOADED\x10\x03\x12\x1f\n" +
+	"\x1bNOTICE_KIND_SETTING_CHANGED\x10\x04\x12\x1c\n" +
+	"\x18NOTICE_KIND_RING_REMOVED\x10\x05\x12\x1b\n" +
+	"\x17NOTICE_KIND_BREAK_GLASS\x10\x06\x12\x1f\n" +
+	"\x1bNOTICE_KIND_SESSION_CRASHED\x10\a*\x82\x01\n" +
 	"\x05Class\x12\x15\n" +
 	"\x11CLASS_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1020,43 +1184,47 @@ func file_weir_activity_v1_activity_proto_rawDescGZIP() []byte {
 	return file_weir_activity_v1_activity_proto_rawDescData
 }
 
-var file_weir_activity_v1_activity_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_weir_activity_v1_activity_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_weir_activity_v1_activity_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_weir_activity_v1_activity_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_weir_activity_v1_activity_proto_goTypes = []any{
 	(Kind)(0),                     // 0: weir.activity.v1.Kind
-	(Class)(0),                    // 1: weir.activity.v1.Class
-	(ObjectType)(0),               // 2: weir.activity.v1.ObjectType
-	(GapCause)(0),                 // 3: weir.activity.v1.GapCause
-	(*Activity)(nil),              // 4: weir.activity.v1.Activity
-	(*Object)(nil),                // 5: weir.activity.v1.Object
-	(*Session)(nil),               // 6: weir.activity.v1.Session
-	(*Text)(nil),                  // 7: weir.activity.v1.Text
-	(*Parameter)(nil),             // 8: weir.activity.v1.Parameter
-	(*Gap)(nil),                   // 9: weir.activity.v1.Gap
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(NoticeKind)(0),               // 1: weir.activity.v1.NoticeKind
+	(Class)(0),                    // 2: weir.activity.v1.Class
+	(ObjectType)(0),               // 3: weir.activity.v1.ObjectType
+	(GapCause)(0),                 // 4: weir.activity.v1.GapCause
+	(*Activity)(nil),              // 5: weir.activity.v1.Activity
+	(*Notice)(nil),                // 6: weir.activity.v1.Notice
+	(*Object)(nil),                // 7: weir.activity.v1.Object
+	(*Session)(nil),               // 8: weir.activity.v1.Session
+	(*Text)(nil),                  // 9: weir.activity.v1.Text
+	(*Parameter)(nil),             // 10: weir.activity.v1.Parameter
+	(*Gap)(nil),                   // 11: weir.activity.v1.Gap
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_weir_activity_v1_activity_proto_depIdxs = []int32{
 	0,  // 0: weir.activity.v1.Activity.kind:type_name -> weir.activity.v1.Kind
-	10, // 1: weir.activity.v1.Activity.started_at:type_name -> google.protobuf.Timestamp
-	10, // 2: weir.activity.v1.Activity.ended_at:type_name -> google.protobuf.Timestamp
-	6,  // 3: weir.activity.v1.Activity.session:type_name -> weir.activity.v1.Session
-	1,  // 4: weir.activity.v1.Activity.class:type_name -> weir.activity.v1.Class
-	5,  // 5: weir.activity.v1.Activity.objects:type_name -> weir.activity.v1.Object
-	7,  // 6: weir.activity.v1.Activity.text:type_name -> weir.activity.v1.Text
-	8,  // 7: weir.activity.v1.Activity.parameters:type_name -> weir.activity.v1.Parameter
-	7,  // 8: weir.activity.v1.Activity.error_message:type_name -> weir.activity.v1.Text
-	2,  // 9: weir.activity.v1.Object.type:type_name -> weir.activity.v1.ObjectType
-	1,  // 10: weir.activity.v1.Object.class:type_name -> weir.activity.v1.Class
-	10, // 11: weir.activity.v1.Session.backend_started_at:type_name -> google.protobuf.Timestamp
-	7,  // 12: weir.activity.v1.Parameter.value:type_name -> weir.activity.v1.Text
-	10, // 13: weir.activity.v1.Gap.from:type_name -> google.protobuf.Timestamp
-	10, // 14: weir.activity.v1.Gap.to:type_name -> google.protobuf.Timestamp
-	3,  // 15: weir.activity.v1.Gap.cause:type_name -> weir.activity.v1.GapCause
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	12, // 1: weir.activity.v1.Activity.started_at:type_name -> google.protobuf.Timestamp
+	12, // 2: weir.activity.v1.Activity.ended_at:type_name -> google.protobuf.Timestamp
+	8,  // 3: weir.activity.v1.Activity.session:type_name -> weir.activity.v1.Session
+	2,  // 4: weir.activity.v1.Activity.class:type_name -> weir.activity.v1.Class
+	7,  // 5: weir.activity.v1.Activity.objects:type_name -> weir.activity.v1.Object
+	9,  // 6: weir.activity.v1.Activity.text:type_name -> weir.activity.v1.Text
+	10, // 7: weir.activity.v1.Activity.parameters:type_name -> weir.activity.v1.Parameter
+	9,  // 8: weir.activity.v1.Activity.error_message:type_name -> weir.activity.v1.Text
+	6,  // 9: weir.activity.v1.Activity.notice:type_name -> weir.activity.v1.Notice
+	1,  // 10: weir.activity.v1.Notice.kind:type_name -> weir.activity.v1.NoticeKind
+	3,  // 11: weir.activity.v1.Object.type:type_name -> weir.activity.v1.ObjectType
+	2,  // 12: weir.activity.v1.Object.class:type_name -> weir.activity.v1.Class
+	12, // 13: weir.activity.v1.Session.backend_started_at:type_name -> google.protobuf.Timestamp
+	9,  // 14: weir.activity.v1.Parameter.value:type_name -> weir.activity.v1.Text
+	12, // 15: weir.activity.v1.Gap.from:type_name -> google.protobuf.Timestamp
+	12, // 16: weir.activity.v1.Gap.to:type_name -> google.protobuf.Timestamp
+	4,  // 17: weir.activity.v1.Gap.cause:type_name -> weir.activity.v1.GapCause
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_weir_activity_v1_activity_proto_init() }
@@ -1070,8 +1238,8 @@ func file_weir_activity_v1_activity_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_activity_v1_activity_proto_rawDesc), len(file_weir_activity_v1_activity_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   6,
+			NumEnums:      5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,6 +24,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PathState says whether what is recorded becomes durable in time.
+type PathState int32
+
+const (
+	// Not known yet.
+	PathState_PATH_STATE_UNSPECIFIED PathState = 0
+	// It does.
+	PathState_PATH_STATE_HEALTHY PathState = 1
+	// It does not: sessions do not wait, or are refused, as the policy says.
+	PathState_PATH_STATE_DEGRADED PathState = 2
+)
+
+// Enum value maps for PathState.
+var (
+	PathState_name = map[int32]string{
+		0: "PATH_STATE_UNSPECIFIED",
+		1: "PATH_STATE_HEALTHY",
+		2: "PATH_STATE_DEGRADED",
+	}
+	PathState_value = map[string]int32{
+		"PATH_STATE_UNSPECIFIED": 0,
+		"PATH_STATE_HEALTHY":     1,
+		"PATH_STATE_DEGRADED":    2,
+	}
+)
+
+func (x PathState) Enum() *PathState {
+	p := new(PathState)
+	*p = x
+	return p
+}
+
+func (x PathState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathState) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_capture_v1_capture_proto_enumTypes[0].Descriptor()
+}
+
+func (PathState) Type() protoreflect.EnumType {
+	return &file_weir_capture_v1_capture_proto_enumTypes[0]
+}
+
+func (x PathState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathState.Descriptor instead.
+func (PathState) EnumDescriptor() ([]byte, []int) {
+	return file_weir_capture_v1_capture_proto_rawDescGZIP(), []int{0}
+}
+
 // Mode is what the engine does with an activity.
 type Mode int32
 
@@ -65,11 +118,11 @@ func (x Mode) String() string {
 }
 
 func (Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_capture_v1_capture_proto_enumTypes[0].Descriptor()
+	return file_weir_capture_v1_capture_proto_enumTypes[1].Descriptor()
 }
 
 func (Mode) Type() protoreflect.EnumType {
-	return &file_weir_capture_v1_capture_proto_enumTypes[0]
+	return &file_weir_capture_v1_capture_proto_enumTypes[1]
 }
 
 func (x Mode) Number() protoreflect.EnumNumber {
@@ -78,7 +131,7 @@ func (x Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mode.Descriptor instead.
 func (Mode) EnumDescriptor() ([]byte, []int) {
-	return file_weir_capture_v1_capture_proto_rawDescGZIP(), []int{0}
+	return file_weir_capture_v1_capture_proto_rawDescGZIP(), []int{1}
 }
 
 // EngineState is what the ring tells of the engine.
@@ -122,11 +175,11 @@ func (x EngineState) String() string {
 }
 
 func (EngineState) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_capture_v1_capture_proto_enumTypes[1].Descriptor()
+	return file_weir_capture_v1_capture_proto_enumTypes[2].Descriptor()
 }
 
 func (EngineState) Type() protoreflect.EnumType {
-	return &file_weir_capture_v1_capture_proto_enumTypes[1]
+	return &file_weir_capture_v1_capture_proto_enumTypes[2]
 }
 
 func (x EngineState) Number() protoreflect.EnumNumber {
@@ -135,7 +188,7 @@ func (x EngineState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EngineState.Descriptor instead.
 func (EngineState) EnumDescriptor() ([]byte, []int) {
-	return file_weir_capture_v1_capture_proto_rawDescGZIP(), []int{1}
+	return file_weir_capture_v1_capture_proto_rawDescGZIP(), []int{2}
 }
 
 // GetStatusRequest asks for the status.
@@ -206,7 +259,16 @@ type GetStatusResponse struct {
 	// The engine and its version: PostgreSQL 15.20.
 	EngineVersion string `protobuf:"bytes,13,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
 	// The weakness of the source, in words; empty for the engine module.
-	Source        string `protobuf:"bytes,14,opt,name=source,proto3" json:"source,omitempty"`
+	Source string `protobuf:"bytes,14,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether what is recorded becomes durable in time.
+	Path PathState `protobuf:"varint,15,opt,name=path,proto3,enum=weir.capture.v1.PathState" json:"path,omitempty"`
+	// Waits of sessions that ended before their record was durable, in this
+	// epoch: by a time-out, a cancel, or because the path was not healthy.
+	Released uint64 `protobuf:"varint,16,opt,name=released,proto3" json:"released,omitempty"`
+	// Bytes of events in the encrypted spool. 0 without one.
+	SpoolUsedBytes uint64 `protobuf:"varint,17,opt,name=spool_used_bytes,json=spoolUsedBytes,proto3" json:"spool_used_bytes,omitempty"`
+	// The most bytes that the spool may hold. 0 without one.
+	SpoolBytes    uint64 `protobuf:"varint,18,opt,name=spool_bytes,json=spoolBytes,proto3" json:"spool_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -339,12 +401,40 @@ func (x *GetStatusResponse) GetSource() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetPath() PathState {
+	if x != nil {
+		return x.Path
+	}
+	return PathState_PATH_STATE_UNSPECIFIED
+}
+
+func (x *GetStatusResponse) GetReleased() uint64 {
+	if x != nil {
+		return x.Released
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetSpoolUsedBytes() uint64 {
+	if x != nil {
+		return x.SpoolUsedBytes
+	}
+	return 0
+}
+
+func (x *GetStatusResponse) GetSpoolBytes() uint64 {
+	if x != nil {
+		return x.SpoolBytes
+	}
+	return 0
+}
+
 var File_weir_capture_v1_capture_proto protoreflect.FileDescriptor
 
 const file_weir_capture_v1_capture_proto_rawDesc = "" +
 	"\n" +
 	"\x1dweir/capture/v1/capture.proto\x12\x0fweir.capture.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x85\x04\n" +
+	"\x10GetStatusRequest\"\x9c\x05\n" +
 	"\x11GetStatusResponse\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1b\n" +
@@ -362,7 +452,16 @@ const file_weir_capture_v1_capture_proto_rawDesc = "" +
 	"\fengine_state\x18\v \x01(\x0e2\x1c.weir.capture.v1.EngineStateR\vengineState\x12)\n" +
 	"\x04mode\x18\f \x01(\x0e2\x15.weir.capture.v1.ModeR\x04mode\x12%\n" +
 	"\x0eengine_version\x18\r \x01(\tR\rengineVersion\x12\x16\n" +
-	"\x06source\x18\x0e \x01(\tR\x06source*I\n" +
+	"\x06source\x18\x0e \x01(\tR\x06source\x12.\n" +
+	"\x04path\x18\x0f \x01(\x0e2\x1a.weir.capture.v1.PathStateR\x04path\x12\x1a\n" +
+	"\breleased\x18\x10 \x01(\x04R\breleased\x12(\n" +
+	"\x10spool_used_bytes\x18\x11 \x01(\x04R\x0espoolUsedBytes\x12\x1f\n" +
+	"\vspool_bytes\x18\x12 \x01(\x04R\n" +
+	"spoolBytes*X\n" +
+	"\tPathState\x12\x1a\n" +
+	"\x16PATH_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12PATH_STATE_HEALTHY\x10\x01\x12\x17\n" +
+	"\x13PATH_STATE_DEGRADED\x10\x02*I\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bMODE_OFF\x10\x01\x12\x0e\n" +
@@ -390,26 +489,28 @@ func file_weir_capture_v1_capture_proto_rawDescGZIP() []byte {
 	return file_weir_capture_v1_capture_proto_rawDescData
 }
 
-var file_weir_capture_v1_capture_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_weir_capture_v1_capture_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_weir_capture_v1_capture_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_weir_capture_v1_capture_proto_goTypes = []any{
-	(Mode)(0),                     // 0: weir.capture.v1.Mode
-	(EngineState)(0),              // 1: weir.capture.v1.EngineState
-	(*GetStatusRequest)(nil),      // 2: weir.capture.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 3: weir.capture.v1.GetStatusResponse
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(PathState)(0),                // 0: weir.capture.v1.PathState
+	(Mode)(0),                     // 1: weir.capture.v1.Mode
+	(EngineState)(0),              // 2: weir.capture.v1.EngineState
+	(*GetStatusRequest)(nil),      // 3: weir.capture.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 4: weir.capture.v1.GetStatusResponse
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_weir_capture_v1_capture_proto_depIdxs = []int32{
-	4, // 0: weir.capture.v1.GetStatusResponse.oldest_waiting_since:type_name -> google.protobuf.Timestamp
-	1, // 1: weir.capture.v1.GetStatusResponse.engine_state:type_name -> weir.capture.v1.EngineState
-	0, // 2: weir.capture.v1.GetStatusResponse.mode:type_name -> weir.capture.v1.Mode
-	2, // 3: weir.capture.v1.CaptureService.GetStatus:input_type -> weir.capture.v1.GetStatusRequest
-	3, // 4: weir.capture.v1.CaptureService.GetStatus:output_type -> weir.capture.v1.GetStatusResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 0: weir.capture.v1.GetStatusResponse.oldest_waiting_since:type_name -> google.protobuf.Timestamp
+	2, // 1: weir.capture.v1.GetStatusResponse.engine_state:type_name -> weir.capture.v1.EngineState
+	1, // 2: weir.capture.v1.GetStatusResponse.mode:type_name -> weir.capture.v1.Mode
+	0, // 3: weir.capture.v1.GetStatusResponse.path:type_name -> weir.capture.v1.PathState
+	3, // 4: weir.capture.v1.CaptureService.GetStatus:input_type -> weir.capture.v1.GetStatusRequest
+	4, // 5: weir.capture.v1.CaptureService.GetStatus:output_type -> weir.capture.v1.GetStatusResponse
+	5, // [5:6] is the sub-list for method output_type
+	4, // [4:5] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_weir_capture_v1_capture_proto_init() }
@@ -422,7 +523,7 @@ func file_weir_capture_v1_capture_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_capture_v1_capture_proto_rawDesc), len(file_weir_capture_v1_capture_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -12,6 +12,7 @@ package controlv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -139,6 +140,117 @@ func (StreamMode) EnumDescriptor() ([]byte, []int) {
 	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
+// SyncLevel says how long a session waits in synchronous mode.
+type SyncLevel int32
+
+const (
+	// Not said: transaction.
+	SyncLevel_SYNC_LEVEL_UNSPECIFIED SyncLevel = 0
+	// Before it is ready for the next query, with no transaction open.
+	SyncLevel_SYNC_LEVEL_TRANSACTION SyncLevel = 1
+	// Before it is ready for any next query.
+	SyncLevel_SYNC_LEVEL_STATEMENT SyncLevel = 2
+	// The same, and that a statement began is durable before it runs.
+	SyncLevel_SYNC_LEVEL_STRICT SyncLevel = 3
+)
+
+// Enum value maps for SyncLevel.
+var (
+	SyncLevel_name = map[int32]string{
+		0: "SYNC_LEVEL_UNSPECIFIED",
+		1: "SYNC_LEVEL_TRANSACTION",
+		2: "SYNC_LEVEL_STATEMENT",
+		3: "SYNC_LEVEL_STRICT",
+	}
+	SyncLevel_value = map[string]int32{
+		"SYNC_LEVEL_UNSPECIFIED": 0,
+		"SYNC_LEVEL_TRANSACTION": 1,
+		"SYNC_LEVEL_STATEMENT":   2,
+		"SYNC_LEVEL_STRICT":      3,
+	}
+)
+
+func (x SyncLevel) Enum() *SyncLevel {
+	p := new(SyncLevel)
+	*p = x
+	return p
+}
+
+func (x SyncLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SyncLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_control_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (SyncLevel) Type() protoreflect.EnumType {
+	return &file_weir_control_v1_control_proto_enumTypes[2]
+}
+
+func (x SyncLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SyncLevel.Descriptor instead.
+func (SyncLevel) EnumDescriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
+// FailurePolicy says what becomes of statements that cannot be recorded in
+// synchronous mode.
+type FailurePolicy int32
+
+const (
+	// Not said: continue.
+	FailurePolicy_FAILURE_POLICY_UNSPECIFIED FailurePolicy = 0
+	// They go on after the time-out, and the possible loss is told: Aurora's.
+	FailurePolicy_FAILURE_POLICY_CONTINUE FailurePolicy = 1
+	// New ones are refused before they run; those that run fail at commit.
+	FailurePolicy_FAILURE_POLICY_FAIL_OPERATION FailurePolicy = 2
+)
+
+// Enum value maps for FailurePolicy.
+var (
+	FailurePolicy_name = map[int32]string{
+		0: "FAILURE_POLICY_UNSPECIFIED",
+		1: "FAILURE_POLICY_CONTINUE",
+		2: "FAILURE_POLICY_FAIL_OPERATION",
+	}
+	FailurePolicy_value = map[string]int32{
+		"FAILURE_POLICY_UNSPECIFIED":    0,
+		"FAILURE_POLICY_CONTINUE":       1,
+		"FAILURE_POLICY_FAIL_OPERATION": 2,
+	}
+)
+
+func (x FailurePolicy) Enum() *FailurePolicy {
+	p := new(FailurePolicy)
+	*p = x
+	return p
+}
+
+func (x FailurePolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FailurePolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_control_v1_control_proto_enumTypes[3].Descriptor()
+}
+
+func (FailurePolicy) Type() protoreflect.EnumType {
+	return &file_weir_control_v1_control_proto_enumTypes[3]
+}
+
+func (x FailurePolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FailurePolicy.Descriptor instead.
+func (FailurePolicy) EnumDescriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+}
+
 // RecordLayout says how events are put into records.
 type RecordLayout int32
 
@@ -176,11 +288,11 @@ func (x RecordLayout) String() string {
 }
 
 func (RecordLayout) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[2].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[4].Descriptor()
 }
 
 func (RecordLayout) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[2]
+	return &file_weir_control_v1_control_proto_enumTypes[4]
 }
 
 func (x RecordLayout) Number() protoreflect.EnumNumber {
@@ -189,7 +301,7 @@ func (x RecordLayout) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecordLayout.Descriptor instead.
 func (RecordLayout) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 // Cluster is a set of instances that share one activity stream.
@@ -486,8 +598,14 @@ type Stream struct {
 	Generation uint64 `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Delete the Kinesis stream when the stream has stopped.
 	DeleteKinesisStream bool `protobuf:"varint,9,opt,name=delete_kinesis_stream,json=deleteKinesisStream,proto3" json:"delete_kinesis_stream,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// How long sessions wait. Only in synchronous mode.
+	SyncLevel SyncLevel `protobuf:"varint,10,opt,name=sync_level,json=syncLevel,proto3,enum=weir.control.v1.SyncLevel" json:"sync_level,omitempty"`
+	// What becomes of what cannot be recorded. Only in synchronous mode.
+	OnFailure FailurePolicy `protobuf:"varint,11,opt,name=on_failure,json=onFailure,proto3,enum=weir.control.v1.FailurePolicy" json:"on_failure,omitempty"`
+	// How long a session waits at most. Only in synchronous mode; 5 s by default.
+	SyncTimeout   *durationpb.Duration `protobuf:"bytes,12,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Stream) Reset() {
@@ -581,6 +699,27 @@ func (x *Stream) GetDeleteKinesisStream() bool {
 		return x.DeleteKinesisStream
 	}
 	return false
+}
+
+func (x *Stream) GetSyncLevel() SyncLevel {
+	if x != nil {
+		return x.SyncLevel
+	}
+	return SyncLevel_SYNC_LEVEL_UNSPECIFIED
+}
+
+func (x *Stream) GetOnFailure() FailurePolicy {
+	if x != nil {
+		return x.OnFailure
+	}
+	return FailurePolicy_FAILURE_POLICY_UNSPECIFIED
+}
+
+func (x *Stream) GetSyncTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SyncTimeout
+	}
+	return nil
 }
 
 // CreateClusterRequest registers a cluster.
@@ -1145,7 +1284,14 @@ type StartStreamRequest struct {
 	// Required: a key's id, its ARN, an alias or the ARN of an alias.
 	KmsKeyId string `protobuf:"bytes,3,opt,name=kms_key_id,json=kmsKeyId,proto3" json:"kms_key_id,omitempty"`
 	// How events are put into records.
-	RecordLayout  RecordLayout `protobuf:"varint,4,opt,name=record_layout,json=recordLayout,proto3,enum=weir.control.v1.RecordLayout" json:"record_layout,omitempty"`
+	RecordLayout RecordLayout `protobuf:"varint,4,opt,name=record_layout,json=recordLayout,proto3,enum=weir.control.v1.RecordLayout" json:"record_layout,omitempty"`
+	// How long sessions wait. Only in synchronous mode.
+	SyncLevel SyncLevel `protobuf:"varint,5,opt,name=sync_level,json=syncLevel,proto3,enum=weir.control.v1.SyncLevel" json:"sync_level,omitempty"`
+	// What becomes of what cannot be recorded. Only in synchronous mode.
+	OnFailure FailurePolicy `protobuf:"varint,6,opt,name=on_failure,json=onFailure,proto3,enum=weir.control.v1.FailurePolicy" json:"on_failure,omitempty"`
+	// How long a session waits at most: 10 ms to 10 min, 5 s where absent. Only
+	// in synchronous mode.
+	SyncTimeout   *durationpb.Duration `protobuf:"bytes,7,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,6 +1352,27 @@ func (x *StartStreamRequest) GetRecordLayout() RecordLayout {
 		return x.RecordLayout
 	}
 	return RecordLayout_RECORD_LAYOUT_UNSPECIFIED
+}
+
+func (x *StartStreamRequest) GetSyncLevel() SyncLevel {
+	if x != nil {
+		return x.SyncLevel
+	}
+	return SyncLevel_SYNC_LEVEL_UNSPECIFIED
+}
+
+func (x *StartStreamRequest) GetOnFailure() FailurePolicy {
+	if x != nil {
+		return x.OnFailure
+	}
+	return FailurePolicy_FAILURE_POLICY_UNSPECIFIED
+}
+
+func (x *StartStreamRequest) GetSyncTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SyncTimeout
+	}
+	return nil
 }
 
 // StartStreamResponse is the stream, starting.
@@ -1578,7 +1745,13 @@ type Desired struct {
 	// How events are put into records.
 	RecordLayout RecordLayout `protobuf:"varint,8,opt,name=record_layout,json=recordLayout,proto3,enum=weir.control.v1.RecordLayout" json:"record_layout,omitempty"`
 	// postgres, mariadb, mysql, aurora-postgresql or aurora-mysql.
-	Engine        string `protobuf:"bytes,9,opt,name=engine,proto3" json:"engine,omitempty"`
+	Engine string `protobuf:"bytes,9,opt,name=engine,proto3" json:"engine,omitempty"`
+	// How long sessions wait. Only in synchronous mode.
+	SyncLevel SyncLevel `protobuf:"varint,10,opt,name=sync_level,json=syncLevel,proto3,enum=weir.control.v1.SyncLevel" json:"sync_level,omitempty"`
+	// What becomes of what cannot be recorded. Only in synchronous mode.
+	OnFailure FailurePolicy `protobuf:"varint,11,opt,name=on_failure,json=onFailure,proto3,enum=weir.control.v1.FailurePolicy" json:"on_failure,omitempty"`
+	// How long a session waits at most. Only in synchronous mode.
+	SyncTimeout   *durationpb.Duration `protobuf:"bytes,12,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1674,6 +1847,27 @@ func (x *Desired) GetEngine() string {
 		return x.Engine
 	}
 	return ""
+}
+
+func (x *Desired) GetSyncLevel() SyncLevel {
+	if x != nil {
+		return x.SyncLevel
+	}
+	return SyncLevel_SYNC_LEVEL_UNSPECIFIED
+}
+
+func (x *Desired) GetOnFailure() FailurePolicy {
+	if x != nil {
+		return x.OnFailure
+	}
+	return FailurePolicy_FAILURE_POLICY_UNSPECIFIED
+}
+
+func (x *Desired) GetSyncTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SyncTimeout
+	}
+	return nil
 }
 
 // ReportInstanceRequest is what a capture does.
@@ -1781,7 +1975,7 @@ var File_weir_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x1dweir/control/v1/control.proto\x12\x0fweir.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n" +
+	"\x1dweir/control/v1/control.proto\x12\x0fweir.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x02\n" +
 	"\aCluster\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12.\n" +
@@ -1808,7 +2002,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\x06number\x18\x06 \x01(\x04R\x06number\x12\x18\n" +
 	"\adurable\x18\a \x01(\x04R\adurable\x12\x12\n" +
 	"\x04lost\x18\b \x01(\x04R\x04lost\x12'\n" +
-	"\x0fcapture_address\x18\t \x01(\tR\x0ecaptureAddress\"\xa6\x03\n" +
+	"\x0fcapture_address\x18\t \x01(\tR\x0ecaptureAddress\"\xde\x04\n" +
 	"\x06Stream\x125\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1d.weir.control.v1.StreamStatusR\x06status\x12/\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1b.weir.control.v1.StreamModeR\x04mode\x12\x1c\n" +
@@ -1821,7 +2015,13 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\b \x01(\x04R\n" +
 	"generation\x122\n" +
-	"\x15delete_kinesis_stream\x18\t \x01(\bR\x13deleteKinesisStream\"M\n" +
+	"\x15delete_kinesis_stream\x18\t \x01(\bR\x13deleteKinesisStream\x129\n" +
+	"\n" +
+	"sync_level\x18\n" +
+	" \x01(\x0e2\x1a.weir.control.v1.SyncLevelR\tsyncLevel\x12=\n" +
+	"\n" +
+	"on_failure\x18\v \x01(\x0e2\x1e.weir.control.v1.FailurePolicyR\tonFailure\x12<\n" +
+	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"M\n" +
 	"\x14CreateClusterRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x16\n" +
@@ -1852,14 +2052,19 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\"\x18\n" +
-	"\x16DeleteInstanceResponse\"\xc6\x01\n" +
+	"\x16DeleteInstanceResponse\"\xfe\x02\n" +
 	"\x12StartStreamRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12/\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1b.weir.control.v1.StreamModeR\x04mode\x12\x1c\n" +
 	"\n" +
 	"kms_key_id\x18\x03 \x01(\tR\bkmsKeyId\x12B\n" +
-	"\rrecord_layout\x18\x04 \x01(\x0e2\x1d.weir.control.v1.RecordLayoutR\frecordLayout\"F\n" +
+	"\rrecord_layout\x18\x04 \x01(\x0e2\x1d.weir.control.v1.RecordLayoutR\frecordLayout\x129\n" +
+	"\n" +
+	"sync_level\x18\x05 \x01(\x0e2\x1a.weir.control.v1.SyncLevelR\tsyncLevel\x12=\n" +
+	"\n" +
+	"on_failure\x18\x06 \x01(\x0e2\x1e.weir.control.v1.FailurePolicyR\tonFailure\x12<\n" +
+	"\fsync_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"F\n" +
 	"\x13StartStreamResponse\x12/\n" +
 	"\x06stream\x18\x01 \x01(\v2\x17.weir.control.v1.StreamR\x06stream\"f\n" +
 	"\x11StopStreamRequest\x12\x1d\n" +
@@ -1880,7 +2085,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\"K\n" +
 	"\x15WatchInstanceResponse\x122\n" +
-	"\adesired\x18\x01 \x01(\v2\x18.weir.control.v1.DesiredR\adesired\"\xfb\x02\n" +
+	"\adesired\x18\x01 \x01(\v2\x18.weir.control.v1.DesiredR\adesired\"\xb3\x04\n" +
 	"\aDesired\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -1893,7 +2098,13 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"kms_key_id\x18\x06 \x01(\tR\bkmsKeyId\x12%\n" +
 	"\x0ekinesis_stream\x18\a \x01(\tR\rkinesisStream\x12B\n" +
 	"\rrecord_layout\x18\b \x01(\x0e2\x1d.weir.control.v1.RecordLayoutR\frecordLayout\x12\x16\n" +
-	"\x06engine\x18\t \x01(\tR\x06engine\"\x90\x01\n" +
+	"\x06engine\x18\t \x01(\tR\x06engine\x129\n" +
+	"\n" +
+	"sync_level\x18\n" +
+	" \x01(\x0e2\x1a.weir.control.v1.SyncLevelR\tsyncLevel\x12=\n" +
+	"\n" +
+	"on_failure\x18\v \x01(\x0e2\x1e.weir.control.v1.FailurePolicyR\tonFailure\x12<\n" +
+	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"\x90\x01\n" +
 	"\x15ReportInstanceRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1f\n" +
@@ -1911,7 +2122,16 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"StreamMode\x12\x1b\n" +
 	"\x17STREAM_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STREAM_MODE_ASYNC\x10\x01\x12\x14\n" +
-	"\x10STREAM_MODE_SYNC\x10\x02*a\n" +
+	"\x10STREAM_MODE_SYNC\x10\x02*t\n" +
+	"\tSyncLevel\x12\x1a\n" +
+	"\x16SYNC_LEVEL_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16SYNC_LEVEL_TRANSACTION\x10\x01\x12\x18\n" +
+	"\x14SYNC_LEVEL_STATEMENT\x10\x02\x12\x15\n" +
+	"\x11SYNC_LEVEL_STRICT\x10\x03*o\n" +
+	"\rFailurePolicy\x12\x1e\n" +
+	"\x1aFAILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17FAILURE_POLICY_CONTINUE\x10\x01\x12!\n" +
+	"\x1dFAILURE_POLICY_FAIL_OPERATION\x10\x02*a\n" +
 	"\fRecordLayout\x12\x1d\n" +
 	"\x19RECORD_LAYOUT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14RECORD_LAYOUT_PACKED\x10\x01\x12\x18\n" +
@@ -1944,92 +2164,104 @@ func file_weir_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_weir_control_v1_control_proto_rawDescData
 }
 
-var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_weir_control_v1_control_proto_goTypes = []any{
 	(StreamStatus)(0),              // 0: weir.control.v1.StreamStatus
 	(StreamMode)(0),                // 1: weir.control.v1.StreamMode
-	(RecordLayout)(0),              // 2: weir.control.v1.RecordLayout
-	(*Cluster)(nil),                // 3: weir.control.v1.Cluster
-	(*Instance)(nil),               // 4: weir.control.v1.Instance
-	(*InstanceReport)(nil),         // 5: weir.control.v1.InstanceReport
-	(*Stream)(nil),                 // 6: weir.control.v1.Stream
-	(*CreateClusterRequest)(nil),   // 7: weir.control.v1.CreateClusterRequest
-	(*CreateClusterResponse)(nil),  // 8: weir.control.v1.CreateClusterResponse
-	(*GetClusterRequest)(nil),      // 9: weir.control.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),     // 10: weir.control.v1.GetClusterResponse
-	(*ListClustersRequest)(nil),    // 11: weir.control.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),   // 12: weir.control.v1.ListClustersResponse
-	(*DeleteClusterRequest)(nil),   // 13: weir.control.v1.DeleteClusterRequest
-	(*DeleteClusterResponse)(nil),  // 14: weir.control.v1.DeleteClusterResponse
-	(*CreateInstanceRequest)(nil),  // 15: weir.control.v1.CreateInstanceRequest
-	(*CreateInstanceResponse)(nil), // 16: weir.control.v1.CreateInstanceResponse
-	(*DeleteInstanceRequest)(nil),  // 17: weir.control.v1.DeleteInstanceRequest
-	(*DeleteInstanceResponse)(nil), // 18: weir.control.v1.DeleteInstanceResponse
-	(*StartStreamRequest)(nil),     // 19: weir.control.v1.StartStreamRequest
-	(*StartStreamResponse)(nil),    // 20: weir.control.v1.StartStreamResponse
-	(*StopStreamRequest)(nil),      // 21: weir.control.v1.StopStreamRequest
-	(*StopStreamResponse)(nil),     // 22: weir.control.v1.StopStreamResponse
-	(*GetStreamRequest)(nil),       // 23: weir.control.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),      // 24: weir.control.v1.GetStreamResponse
-	(*WatchInstanceRequest)(nil),   // 25: weir.control.v1.WatchInstanceRequest
-	(*WatchInstanceResponse)(nil),  // 26: weir.control.v1.WatchInstanceResponse
-	(*Desired)(nil),                // 27: weir.control.v1.Desired
-	(*ReportInstanceRequest)(nil),  // 28: weir.control.v1.ReportInstanceRequest
-	(*ReportInstanceResponse)(nil), // 29: weir.control.v1.ReportInstanceResponse
-	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(SyncLevel)(0),                 // 2: weir.control.v1.SyncLevel
+	(FailurePolicy)(0),             // 3: weir.control.v1.FailurePolicy
+	(RecordLayout)(0),              // 4: weir.control.v1.RecordLayout
+	(*Cluster)(nil),                // 5: weir.control.v1.Cluster
+	(*Instance)(nil),               // 6: weir.control.v1.Instance
+	(*InstanceReport)(nil),         // 7: weir.control.v1.InstanceReport
+	(*Stream)(nil),                 // 8: weir.control.v1.Stream
+	(*CreateClusterRequest)(nil),   // 9: weir.control.v1.CreateClusterRequest
+	(*CreateClusterResponse)(nil),  // 10: weir.control.v1.CreateClusterResponse
+	(*GetClusterRequest)(nil),      // 11: weir.control.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),     // 12: weir.control.v1.GetClusterResponse
+	(*ListClustersRequest)(nil),    // 13: weir.control.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),   // 14: weir.control.v1.ListClustersResponse
+	(*DeleteClusterRequest)(nil),   // 15: weir.control.v1.DeleteClusterRequest
+	(*DeleteClusterResponse)(nil),  // 16: weir.control.v1.DeleteClusterResponse
+	(*CreateInstanceRequest)(nil),  // 17: weir.control.v1.CreateInstanceRequest
+	(*CreateInstanceResponse)(nil), // 18: weir.control.v1.CreateInstanceResponse
+	(*DeleteInstanceRequest)(nil),  // 19: weir.control.v1.DeleteInstanceRequest
+	(*DeleteInstanceResponse)(nil), // 20: weir.control.v1.DeleteInstanceResponse
+	(*StartStreamRequest)(nil),     // 21: weir.control.v1.StartStreamRequest
+	(*StartStreamResponse)(nil),    // 22: weir.control.v1.StartStreamResponse
+	(*StopStreamRequest)(nil),      // 23: weir.control.v1.StopStreamRequest
+	(*StopStreamResponse)(nil),     // 24: weir.control.v1.StopStreamResponse
+	(*GetStreamRequest)(nil),       // 25: weir.control.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),      // 26: weir.control.v1.GetStreamResponse
+	(*WatchInstanceRequest)(nil),   // 27: weir.control.v1.WatchInstanceRequest
+	(*WatchInstanceResponse)(nil),  // 28: weir.control.v1.WatchInstanceResponse
+	(*Desired)(nil),                // 29: weir.control.v1.Desired
+	(*ReportInstanceRequest)(nil),  // 30: weir.control.v1.ReportInstanceRequest
+	(*ReportInstanceResponse)(nil), // 31: weir.control.v1.ReportInstanceResponse
+	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 33: google.protobuf.Duration
 }
 var file_weir_control_v1_control_proto_depIdxs = []int32{
-	4,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
-	6,  // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
-	30, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	5,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
-	30, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
+	6,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
+	8,  // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
+	32, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
+	32, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
 	0,  // 5: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
 	1,  // 6: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
-	2,  // 7: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
-	30, // 8: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
-	3,  // 9: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	3,  // 10: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	3,  // 11: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
-	4,  // 12: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
-	1,  // 13: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
-	2,  // 14: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
-	6,  // 15: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
-	6,  // 16: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
-	6,  // 17: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
-	4,  // 18: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
-	27, // 19: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
-	1,  // 20: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
-	2,  // 21: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
-	5,  // 22: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
-	7,  // 23: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
-	9,  // 24: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
-	11, // 25: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
-	13, // 26: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
-	15, // 27: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
-	17, // 28: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
-	19, // 29: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
-	21, // 30: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
-	23, // 31: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
-	25, // 32: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
-	28, // 33: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
-	8,  // 34: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
-	10, // 35: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
-	12, // 36: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
-	14, // 37: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
-	16, // 38: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
-	18, // 39: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
-	20, // 40: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
-	22, // 41: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
-	24, // 42: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
-	26, // 43: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
-	29, // 44: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
-	34, // [34:45] is the sub-list for method output_type
-	23, // [23:34] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	4,  // 7: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
+	32, // 8: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
+	2,  // 9: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
+	3,  // 10: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
+	33, // 11: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
+	5,  // 12: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	5,  // 13: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	5,  // 14: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
+	6,  // 15: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
+	1,  // 16: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
+	4,  // 17: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
+	2,  // 18: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
+	3,  // 19: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
+	33, // 20: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
+	8,  // 21: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
+	8,  // 22: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
+	8,  // 23: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
+	6,  // 24: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
+	29, // 25: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
+	1,  // 26: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
+	4,  // 27: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
+	2,  // 28: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
+	3,  // 29: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
+	33, // 30: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
+	7,  // 31: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
+	9,  // 32: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
+	11, // 33: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
+	13, // 34: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
+	15, // 35: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
+	17, // 36: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
+	19, // 37: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
+	21, // 38: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
+	23, // 39: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
+	25, // 40: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
+	27, // 41: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
+	30, // 42: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
+	10, // 43: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
+	12, // 44: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
+	14, // 45: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
+	16, // 46: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
+	18, // 47: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
+	20, // 48: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
+	22, // 49: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
+	24, // 50: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
+	26, // 51: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
+	28, // 52: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
+	31, // 53: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
+	43, // [43:54] is the sub-list for method output_type
+	32, // [32:43] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_weir_control_v1_control_proto_init() }
@@ -2042,7 +2274,7 @@ func file_weir_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_control_v1_control_proto_rawDesc), len(file_weir_control_v1_control_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      5,
 			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
