@@ -41,7 +41,7 @@ fastpath_called(void)
 	weir_event event = {.kind = WEIR_KIND_STATEMENT};
 
 	event.started = GetCurrentStatementStartTimestamp();
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_number_event(&event.statement_id, &event.substatement_id);
 	put_with_early_functions(&event, NULL);
 }
 
@@ -66,7 +66,7 @@ statement_failed(const char *source, const weir_outcome *outcome)
 	event.class = verb.class;
 	event.command = verb.command;
 	event.started = GetCurrentStatementStartTimestamp();
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_number_event(&event.statement_id, &event.substatement_id);
 	weir_session_refresh();
 	put_with_early_functions(&event, outcome);
 }
@@ -143,7 +143,7 @@ weir_client_replicates(void)
 	event.has_text = true;
 	event.text = weir_statement_text(debug_query_string, 0, 0);
 	event.secrecy = WEIR_UNPARSED;
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_number_event(&event.statement_id, &event.substatement_id);
 	weir_event_put(&event, GetCurrentTimestamp(), NULL);
 }
 
@@ -153,6 +153,6 @@ weir_client_ready(void)
 	weir_event_release(NULL);
 	if (weir_early_functions())
 		fastpath_called();
-	weir_statements_idle();
+	weir_numbering_idle();
 	memset(&weir_client, 0, sizeof weir_client);
 }

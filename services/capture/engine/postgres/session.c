@@ -185,7 +185,7 @@ put_login(const weir_outcome *outcome)
 	weir_event event = {.kind = WEIR_KIND_CONNECT, .class = WEIR_CLASS_MISC, .command = "CONNECT"};
 
 	event.started = MyStartTimestamp;
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_number_event(&event.statement_id, &event.substatement_id);
 	weir_event_put(&event, GetCurrentTimestamp(), outcome);
 }
 
@@ -242,7 +242,7 @@ session_end(int code, Datum arg)
 	event.started = event.ended = GetCurrentTimestamp();
 	event.has_exit_code = true;
 	event.exit_code = code;
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_number_event(&event.statement_id, &event.substatement_id);
 	/* An idle session that was ended has no other event to say why. */
 	weir_event_put(&event, event.started, doomed && !told ? &doom : NULL);
 }

@@ -35,16 +35,6 @@ static int spares;
 static weir_statement *running;
 static int depth;
 
-/*
- * Numbering. `ids` counts inside the client statement that runs; between
- * statements it is NULL and `last_ids` is that of the one before. `reserved`
- * says that last_ids was begun by something that ran ahead of its client
- * statement, a function called while planning, and is to be taken by it.
- */
-static weir_ids *ids;
-static weir_ids last_ids;
-static bool reserved;
-
 /* The start the server noted for the client's message, where a statement took it already. */
 static TimestampTz taken_start;
 
@@ -77,33 +67,6 @@ release(weir_statement *s)
 	spares++;
 }
 
-/* next_client_statement begins a client statement, or takes the one that was begun ahead of it. */
-static void
-next_client_statement(void)
-{
-	if (!reserved) {
-		last_ids.statement++;
-		last_ids.substatements = 1;
-	}
-	reserved = false;
-}
-
-/* number_nested numbers a statement inside the client statement that runs, ended, or is to come. */
-static void
-number_nested(weir_statement *s)
-{
-	weir_ids *in = ids ? ids : &last_ids;
-
-	if (!ids && !reserved && !weir_event_held()) {
-		last_ids.statement++;
-		last_ids.substatements = 1;
-		reserved = true;
-	}
-	in->substatements++;
-	s->ids = *in;
-	s->substatement_id = in->substatements;
-}
-
 /*
  * is_top tells a client's statement from what runs inside one. At depth 0 the
  * server also runs triggers deferred to the commit, fastpath calls and login
@@ -128,9 +91,8 @@ begin_client_statement(weir_statement *s, int end, bool sets_tag)
 	weir_event_release(NULL);
 	weir_client.told = false;
 	weir_client.answered = false;
-	next_client_statement();
 	s->top = true;
-	s->ids = last_ids;
+	s->ids = weir_number_client();
 	s->substatement_id = 1;
 	weir_client.source = s->source;
 	weir_client.text = s->text;
@@ -182,10 +144,10 @@ open_statement(bool top, const char *source, int location, int length, bool sets
 	s->source = source;
 	s->text = text_of(source, location, length, top, sets_tag);
 	if (!top)
-		number_nested(s);
+		s->ids = weir_number_nested(&s->substatement_id);
 	else if (continues(source, sets_tag)) {
 		weir_client.tagged |= sets_tag;
-		number_nested(s);
+		s->ids = weir_number_nested(&s->substatement_id);
 	} else
 		begin_client_statement(s, length > 0 ? Max(location, 0) + length : 0, sets_tag);
 	s->started = start_time(top);
@@ -203,7 +165,7 @@ write_unopened(weir_verb verb, const char *source, int location, int length)
 	weir_event event = {.kind = WEIR_KIND_STATEMENT, .class = verb.class, .command = verb.command};
 
 	event.started = GetCurrentTimestamp();
-	weir_statement_next_id(&event.statement_id, &event.substatement_id);
+	weir_number_event(&event.statement_id, &event.substatement_id);
 	event.has_text = true;
 	event.text = weir_statement_text(source, location, length);
 	event.secrecy = WEIR_UNPARSED;
@@ -344,15 +306,13 @@ weir_call_enter(weir_call *call, weir_statement *s)
 {
 	call->statement = s;
 	call->running = running;
-	call->ids = ids;
+	call->ids = weir_numbering_enter(s ? &s->ids : NULL);
 	call->mark = last_serial;
 	call->depth = depth++;
 	if (!s)
 		return;
 	s->frames++;
 	running = s;
-	if (!ids)
-		ids = &s->ids;
 }
 
 void
@@ -381,13 +341,10 @@ pop(const weir_call *call)
 {
 	weir_statement *s = call->statement;
 
-	if (s) {
+	if (s)
 		s->frames--;
-		if (s->top && ids == &s->ids && s->ids.statement == last_ids.statement)
-			last_ids.substatements = s->ids.substatements;
-	}
+	weir_numbering_leave(call->ids, s ? &s->ids : NULL, s && s->top);
 	running = call->running;
-	ids = call->ids;
 	depth = call->depth;
 }
 
@@ -479,22 +436,8 @@ weir_statements_end(const weir_outcome *outcome)
 		close_at(s, cut_short ? outcome : NULL, GetCurrentTimestamp());
 	}
 	running = NULL;
-	ids = NULL;
+	weir_numbering_forget();
 	return any && outcome;
-}
-
-void
-weir_statements_idle(void)
-{
-	reserved = false;
-}
-
-void
-weir_statement_next_id(uint64 *statement, uint64 *substatement)
-{
-	next_client_statement();
-	*statement = last_ids.statement;
-	*substatement = 1;
 }
 
 /* end_suspended closes what no call is in and a transaction takes along: cursors. They did what they did. */

@@ -20,12 +20,7 @@
 
 #include "classify.h"
 #include "event.h"
-
-/* Numbers a client statement and what runs inside it. */
-typedef struct weir_ids {
-	uint64 statement;
-	uint64 substatements; /* given out so far */
-} weir_ids;
+#include "numbering.h"
 
 typedef struct weir_statement {
 	struct weir_statement *older;
@@ -110,14 +105,8 @@ extern void weir_plan_failed(const Query *query, const char *source);
 /* weir_plan_prepare learns the names that weir_plan_failed would need. */
 extern void weir_plan_prepare(const Query *query);
 
-/* weir_statements_idle is told when the client may send the next: nothing is begun ahead of its statement any more. */
-extern void weir_statements_idle(void);
-
 /* weir_statements_end closes everything at the end of the session; true where the outcome was told of. */
 extern bool weir_statements_end(const weir_outcome *outcome);
-
-/* weir_statement_next_id numbers an event outside any statement: logins, disconnects. */
-extern void weir_statement_next_id(uint64 *statement, uint64 *substatement);
 
 /* weir_statements_init registers the transaction callbacks; once per server. */
 extern void weir_statements_init(void);
