@@ -105,6 +105,9 @@ weir_verb_of_permissions(AclMode permissions, int lock, weir_verb statement)
 	/* MERGE asks for what its actions may do; it stays one command. */
 	if (statement.class == WEIR_CLASS_WRITE && strcmp(statement.command, "MERGE") == 0 && (permissions & ~ACL_SELECT))
 		return statement;
+	/* COPY reads or writes by itself. */
+	if (strcmp(statement.command, "COPY") == 0)
+		return statement;
 	if (permissions & ACL_INSERT)
 		return verb_insert;
 	if ((permissions & ACL_UPDATE) && lock >= RowExclusiveLock)

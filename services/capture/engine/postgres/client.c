@@ -17,15 +17,19 @@
 
 weir_client_state weir_client;
 
-/* put_with_early_functions writes an event that no statement was opened for, with the functions that ran in it. */
+/*
+ * put_with_early_functions writes an event that no statement was opened for,
+ * with the functions that ran in it. called says that it can have been a call
+ * of a function by its number, and so of one of the server's own.
+ */
 static void
-put_with_early_functions(weir_event *event, const weir_outcome *outcome)
+put_with_early_functions(weir_event *event, bool called, const weir_outcome *outcome)
 {
 	weir_buffer objects;
 	uint8 space[1024];
 
 	weir_buffer_init(&objects, space, sizeof space);
-	if (weir_put_early_functions(&objects)) {
+	if (weir_put_early_functions(&objects, called)) {
 		event->class = WEIR_CLASS_FUNCTION;
 		event->command = "EXECUTE";
 		event->details = &objects;
@@ -34,15 +38,18 @@ put_with_early_functions(weir_event *event, const weir_outcome *outcome)
 	weir_buffer_reset(&objects);
 }
 
-/* fastpath_called writes the event of a function that the client called by its number, without a statement. */
+/* put_call writes the event of functions that ran without a statement. */
 static void
-fastpath_called(void)
+put_call(bool called)
 {
 	weir_event event = {.kind = WEIR_KIND_STATEMENT};
 
+	if (!weir_early_functions(called))
+		return;
+	weir_event_release(NULL);
 	event.started = GetCurrentStatementStartTimestamp();
 	weir_number_event(&event.statement_id, &event.substatement_id);
-	put_with_early_functions(&event, NULL);
+	put_with_early_functions(&event, called, NULL);
 }
 
 /* statement_failed writes the event of a statement that never was open: it failed before. */
@@ -68,7 +75,26 @@ statement_failed(const char *source, const weir_outcome *outcome)
 	event.started = GetCurrentStatementStartTimestamp();
 	weir_number_event(&event.statement_id, &event.substatement_id);
 	weir_session_refresh();
-	put_with_early_functions(&event, outcome);
+	put_with_early_functions(&event, source == NULL, outcome);
+}
+
+void
+weir_inner_failed(void)
+{
+	weir_event event = {.kind = WEIR_KIND_STATEMENT};
+	const weir_outcome *outcome = weir_outcome_of_inner(&event.text);
+	weir_verb verb;
+
+	if (!outcome)
+		return;
+	event.has_text = true;
+	event.secrecy = WEIR_UNPARSED;
+	verb = weir_verb_of_text(event.text);
+	event.class = verb.class;
+	event.command = verb.command;
+	event.started = GetCurrentTimestamp();
+	event.statement_id = weir_number_nested(&event.substatement_id).statement;
+	weir_event_put(&event, event.started, outcome);
 }
 
 void
@@ -107,6 +133,12 @@ weir_client_answered(void)
 	if (weir_client.last_run && weir_client.last_run->frames == 0)
 		weir_statement_close(weir_client.last_run, NULL);
 	weir_client.answered = true;
+}
+
+void
+weir_client_called(void)
+{
+	put_call(true);
 }
 
 void
@@ -151,8 +183,9 @@ void
 weir_client_ready(void)
 {
 	weir_event_release(NULL);
-	if (weir_early_functions())
-		fastpath_called();
+	/* A user's functions may have run in a trigger deferred to the commit; one of the server's own was part of that. */
+	put_call(false);
+	weir_forget_early_functions();
 	weir_numbering_idle();
 	memset(&weir_client, 0, sizeof weir_client);
 }

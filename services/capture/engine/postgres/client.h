@@ -38,9 +38,14 @@ extern weir_client_state weir_client;
 /* weir_client_error is told of each error that goes to the client, and finds the statement it belongs to. */
 extern void weir_client_error(const weir_outcome *outcome);
 
-/* What else the client is told: CommandComplete, PortalSuspended (there are more rows to ask for), ReadyForQuery. */
+/*
+ * What else the client is told: CommandComplete, PortalSuspended (there are more
+ * rows to ask for), FunctionCallResponse (of one called by its number, without a
+ * statement), ReadyForQuery.
+ */
 extern void weir_client_answered(void);
 extern void weir_client_suspended(void);
+extern void weir_client_called(void);
 extern void weir_client_ready(void);
 
 /*

@@ -15,6 +15,8 @@
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "optimizer/planner.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 
 #include "hooks.h"
@@ -272,18 +274,27 @@ weir_utility(UTILITY_PARAMETERS)
 		s->has_rows = true;
 		s->rows = completion->nprocessed;
 	}
+	/* A transaction that had failed is rolled back, whatever was asked for; that is what the client is told too. */
+	if (completion && completion->commandTag == CMDTAG_ROLLBACK)
+		s->verb.command = "ROLLBACK";
 	weir_statement_close(s, NULL);
 	/* SET ROLE has just changed who the next event is of. */
 	weir_session_refresh();
 }
 
-/* Functions of the server itself are told from a user's by their number alone. */
+/*
+ * Functions of the server itself are told from a user's by their number alone.
+ * They are of interest where there may be no statement that names them: the
+ * client called one by its number, as libpq does for large objects.
+ */
 static void
 weir_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
 	if (next_access)
 		next_access(access, class, object, sub, arg);
-	if (access == OAT_FUNCTION_EXECUTE && object >= FirstNormalObjectId && weir_watching() && weir_catalogs_readable())
+	if (access != OAT_FUNCTION_EXECUTE || (object < FirstNormalObjectId && (debug_query_string || ActivePortal)))
+		return;
+	if (weir_watching() && weir_catalogs_readable())
 		weir_statement_add_function(object);
 }
 

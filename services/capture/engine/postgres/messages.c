@@ -75,6 +75,9 @@ put_message(char type, const char *body, size_t length)
 		case 's': /* PortalSuspended */
 			weir_client_suspended();
 			break;
+		case 'V': /* FunctionCallResponse */
+			weir_client_called();
+			break;
 		case 'E': /* ErrorResponse */
 			on_error(body, length);
 			break;

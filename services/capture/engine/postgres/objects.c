@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #if PG_VERSION_NUM >= 160000
 #include "parser/parse_relation.h"
 #endif
@@ -15,13 +16,20 @@
 #define FIELD_OBJECTS 9
 #define FIELD_OBJECTS_OMITTED 16
 
-/* Functions that ran ahead of their statement. Their names are kept: the event may be one of an error. */
-static struct early {
+/*
+ * Functions that ran ahead of their statement, and one of the server's own that
+ * may have been called by its number. Their names are kept: the event may be
+ * one of an error.
+ */
+typedef struct early_function {
 	Oid function;
 	size_t length;
 	char name[WEIR_NAME_MAX];
-} early[8];
+} early_function;
+
+static early_function early[8];
 static int early_count;
+static early_function builtin;
 
 static const weir_verb verb_execute = {WEIR_CLASS_FUNCTION, "EXECUTE"};
 
@@ -68,7 +76,7 @@ take_early_functions(weir_statement *s)
 	for (int i = 0; i < early_count; i++)
 		if (!is_listed(s, early[i].function))
 			put_object(s, WEIR_OBJECT_FUNCTION, early[i].name, early[i].length, verb_execute);
-	early_count = 0;
+	weir_forget_early_functions();
 }
 
 /* checked_permissions is what is asked of a relation; 0 for what is no relation or is not checked, such as a partition. */
@@ -154,41 +162,61 @@ weir_put_function(weir_statement *s, Oid function)
 void
 weir_add_early_function(Oid function)
 {
-	struct early *e = &early[early_count];
+	early_function *e = &early[early_count];
 
+	if (function < FirstNormalObjectId) {
+		/* A user's function was called by its number, and calls this one. */
+		if (builtin.length || early_count > 0)
+			return;
+		e = &builtin;
+	}
 	for (int i = 0; i < early_count; i++)
 		if (early[i].function == function)
 			return;
-	if (early_count == lengthof(early))
+	if (e == &early[lengthof(early)])
 		return;
 	e->function = function;
 	e->length = weir_name(WEIR_NAME_OF_FUNCTION, function, e->name);
-	if (e->length)
+	if (e != &builtin && e->length)
 		early_count++;
 }
 
 bool
-weir_early_functions(void)
+weir_early_functions(bool with_builtin)
 {
-	return early_count > 0;
+	return early_count > 0 || (with_builtin && builtin.length);
+}
+
+void
+weir_forget_early_functions(void)
+{
+	early_count = 0;
+	builtin.length = 0;
+}
+
+static void
+put_early(weir_buffer *b, const early_function *e)
+{
+	weir_buffer object;
+	uint8 space[WEIR_NAME_MAX + 64];
+
+	weir_buffer_init(&object, space, sizeof space);
+	weir_put_uint(&object, 1, WEIR_OBJECT_FUNCTION);
+	weir_put_bytes(&object, 2, e->name, e->length);
+	weir_put_bytes(b, FIELD_OBJECTS, object.data, object.length);
+	weir_buffer_reset(&object);
 }
 
 bool
-weir_put_early_functions(weir_buffer *b)
+weir_put_early_functions(weir_buffer *b, bool with_builtin)
 {
-	bool any = early_count > 0;
+	bool any = weir_early_functions(with_builtin);
 
-	for (int i = 0; i < early_count; i++) {
-		weir_buffer object;
-		uint8 space[WEIR_NAME_MAX + 64];
-
-		weir_buffer_init(&object, space, sizeof space);
-		weir_put_uint(&object, 1, WEIR_OBJECT_FUNCTION);
-		weir_put_bytes(&object, 2, early[i].name, early[i].length);
-		weir_put_bytes(b, FIELD_OBJECTS, object.data, object.length);
-		weir_buffer_reset(&object);
-	}
-	early_count = 0;
+	if (with_builtin && builtin.length)
+		put_early(b, &builtin);
+	for (int i = 0; i < early_count; i++)
+		put_early(b, &early[i]);
+	weir_forget_early_functions();
 	return any;
 }
 

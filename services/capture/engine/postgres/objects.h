@@ -34,15 +34,19 @@ extern void weir_put_function(weir_statement *s, Oid function);
 /*
  * weir_add_early_function remembers a function that runs while no statement
  * does: in planning, ahead of the client statement that then lists it, or
- * called by its number in a message of its own.
+ * called by its number in a message of its own. Of the server's own functions
+ * only the first is remembered: the one that such a message may be about.
  */
 extern void weir_add_early_function(Oid function);
 
-/* weir_early_functions says whether any waits for its statement. */
-extern bool weir_early_functions(void);
+/* weir_early_functions says whether any waits for its statement; one of the server's own only where asked for. */
+extern bool weir_early_functions(bool builtin);
+
+/* weir_forget_early_functions drops them. */
+extern void weir_forget_early_functions(void);
 
 /* weir_put_early_functions lists them as field 9 and forgets them; false where there is none. */
-extern bool weir_put_early_functions(weir_buffer *b);
+extern bool weir_put_early_functions(weir_buffer *b, bool builtin);
 
 /* weir_put_objects_omitted writes field 16, once all objects are listed. */
 extern void weir_put_objects_omitted(weir_statement *s);

@@ -105,6 +105,30 @@ weir_outcome_being_thrown(void)
 	return &outcome;
 }
 
+const weir_outcome *
+weir_outcome_of_inner(weir_slice *query)
+{
+	int code = geterrcode();
+	MemoryContext old;
+	ErrorData *error;
+
+	if (code == ERRCODE_OUT_OF_MEMORY)
+		return NULL;
+	weir_outcome_init();
+	/* The query is read from this copy by the caller, so the memory is freed with the next error. */
+	MemoryContextReset(copy_context);
+	old = MemoryContextSwitchTo(copy_context);
+	error = CopyErrorData();
+	MemoryContextSwitchTo(old);
+	if (error->elevel != ERROR || !error->internalquery)
+		return NULL;
+	*query = weir_statement_text(error->internalquery, 0, 0);
+	set_outcome(unpack_sql_state(code), error->message ? error->message : "", error->message ? strlen(error->message) : 0);
+	thrown_code = code;
+	unwinding = true;
+	return &outcome;
+}
+
 void
 weir_outcome_settled(void)
 {

@@ -10,6 +10,7 @@
 
 #include "encode.h"
 #include "sha256.h"
+#include "text.h"
 
 /* An error, or none where sqlstate is empty. The message is cut to its limit. */
 typedef struct weir_outcome {
@@ -26,6 +27,14 @@ typedef struct weir_outcome {
  * statements it is read once: weir_outcome_settled ends that.
  */
 extern const weir_outcome *weir_outcome_being_thrown(void);
+
+/*
+ * weir_outcome_of_inner reads the error being raised, in a callback of the
+ * server's error context, and the query that it quotes: one that failed before
+ * it was planned, inside another statement. NULL where it is no such error.
+ * query is good until the next error is read.
+ */
+extern const weir_outcome *weir_outcome_of_inner(weir_slice *query);
 
 /* weir_outcome_settled says that the error was handled, or never was one. */
 extern void weir_outcome_settled(void);

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/parallel.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
@@ -301,9 +302,24 @@ weir_statement_close(weir_statement *s, const weir_outcome *outcome)
 	close_at(s, outcome, GetCurrentTimestamp());
 }
 
+/* on_error is called for every error raised within a call, notices included, the innermost call first. */
+static void
+on_error(void *arg)
+{
+	const weir_call *call = arg;
+
+	/* Only a query that another statement runs has a position of this kind. */
+	if (depth == call->depth + 1 && getinternalerrposition() > 0 && weir_watching())
+		weir_inner_failed();
+}
+
 void
 weir_call_enter(weir_call *call, weir_statement *s)
 {
+	call->context.callback = on_error;
+	call->context.arg = call;
+	call->context.previous = error_context_stack;
+	error_context_stack = &call->context;
 	call->statement = s;
 	call->running = running;
 	call->ids = weir_numbering_enter(s ? &s->ids : NULL);
@@ -341,6 +357,7 @@ pop(const weir_call *call)
 {
 	weir_statement *s = call->statement;
 
+	error_context_stack = call->context.previous;
 	if (s)
 		s->frames--;
 	weir_numbering_leave(call->ids, s ? &s->ids : NULL, s && s->top);
@@ -386,9 +403,9 @@ weir_statement_add_relations(List *range_table, List *permissions)
 void
 weir_statement_add_function(Oid function)
 {
-	if (running)
+	if (running && function >= FirstNormalObjectId)
 		weir_put_function(running, function);
-	else
+	else if (!running)
 		weir_add_early_function(function);
 }
 

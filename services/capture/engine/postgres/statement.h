@@ -50,6 +50,7 @@ typedef struct weir_statement {
 } weir_statement;
 
 typedef struct weir_call {
+	ErrorContextCallback context; /* sees errors on their way, caught or not */
 	weir_statement *statement; /* NULL where the call is in none of ours */
 	weir_statement *running;
 	weir_ids *ids;
@@ -95,6 +96,13 @@ extern void weir_statement_add_relations(List *range_table, List *permissions);
 
 /* weir_statement_add_function lists a function in the statement that runs now. */
 extern void weir_statement_add_function(Oid function);
+
+/*
+ * weir_inner_failed writes the event of a statement inside another that failed
+ * before it was planned, if the error being raised is such a one. There is no
+ * hook for it, and whoever runs it may catch the error.
+ */
+extern void weir_inner_failed(void);
 
 /*
  * weir_plan_failed writes the event of a query whose planning failed, in

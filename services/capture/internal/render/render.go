@@ -109,7 +109,7 @@ func (r *Renderer) fill() {
 	e.StartTime, e.LogTime = a.startedAt.time(), a.endedAt.time()
 	e.StatementID, e.SubstatementID = a.statementID, a.substatementID
 	r.itself = 0
-	if r.onlyFunctions() {
+	if r.hasItself() {
 		r.itself = 1
 	}
 	r.command, r.class = r.name("command", a.command, maxCode), className(a.kind, a.class)
@@ -165,17 +165,21 @@ const (
 	netTCP    = "TCP"
 )
 
-// onlyFunctions says whether a statement that is no call itself touched
-// functions and nothing else: SELECT f(). It then has an element of its own
-// before theirs, as with pgaudit, or nothing would say that it was a SELECT.
-func (r *Renderer) onlyFunctions() bool {
+// hasItself says whether the statement has an element of its own before those
+// of its objects: where each of them saw another command, as the function of
+// SELECT f() or the tables of REFRESH, for else nothing would say what the
+// statement was. A query that reads or writes relations is told by them alone,
+// as with pgaudit.
+func (r *Renderer) hasItself() bool {
 	a := &r.activity
+	functions := true
 	for i := range a.objects {
-		if a.objects[i].kind != activityv1.ObjectType_OBJECT_TYPE_FUNCTION {
+		if len(a.objects[i].command) == 0 {
 			return false
 		}
+		functions = functions && a.objects[i].kind == activityv1.ObjectType_OBJECT_TYPE_FUNCTION
 	}
-	return len(a.objects) > 0 && a.kind == activityv1.Kind_KIND_STATEMENT && a.class != activityv1.Class_CLASS_FUNCTION
+	return len(a.objects) > 0 && a.kind == activityv1.Kind_KIND_STATEMENT && (functions || string(a.command) != "SELECT")
 }
 
 // setObject makes the event element i: the statement itself, or one of its objects.

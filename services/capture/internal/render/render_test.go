@@ -231,22 +231,28 @@ func TestElementPerObject(t *testing.T) {
 	}
 }
 
-// A SELECT that calls a function and reads no table is still a SELECT; a CALL
-// is nothing but its function.
-func TestCallOfAFunction(t *testing.T) {
+// Where no object saw the statement's own command, the statement has an element of its own.
+func TestElementOfItself(t *testing.T) {
+	function := &activityv1.Object{Type: activityv1.ObjectType_OBJECT_TYPE_FUNCTION, Name: "f", Command: "EXECUTE", Class: activityv1.Class_CLASS_FUNCTION}
+	called := &activityv1.Object{Type: activityv1.ObjectType_OBJECT_TYPE_FUNCTION, Name: "f"}
+	read := &activityv1.Object{Type: activityv1.ObjectType_OBJECT_TYPE_TABLE, Name: "t", Command: "SELECT", Class: activityv1.Class_CLASS_READ}
+	deleted := &activityv1.Object{Type: activityv1.ObjectType_OBJECT_TYPE_TABLE, Name: "t", Command: "DELETE", Class: activityv1.Class_CLASS_WRITE}
+	copied := &activityv1.Object{Type: activityv1.ObjectType_OBJECT_TYPE_TABLE, Name: "t"}
 	for _, tt := range []struct {
 		command string
 		class   activityv1.Class
+		objects []*activityv1.Object
 		want    []string
 	}{
-		{"SELECT", activityv1.Class_CLASS_READ, []string{"SELECT READ ", "EXECUTE FUNCTION public.f"}},
-		{"CALL", activityv1.Class_CLASS_FUNCTION, []string{"EXECUTE FUNCTION public.f"}},
+		{"SELECT", activityv1.Class_CLASS_READ, []*activityv1.Object{function}, []string{"SELECT READ ", "EXECUTE FUNCTION f"}},
+		{"CALL", activityv1.Class_CLASS_FUNCTION, []*activityv1.Object{function}, []string{"CALL FUNCTION ", "EXECUTE FUNCTION f"}},
+		{"EXECUTE", activityv1.Class_CLASS_FUNCTION, []*activityv1.Object{called}, []string{"EXECUTE FUNCTION f"}},
+		{"ALTER TABLE", activityv1.Class_CLASS_DDL, []*activityv1.Object{read, read}, []string{"ALTER TABLE DDL ", "SELECT READ t", "SELECT READ t"}},
+		{"COPY", activityv1.Class_CLASS_READ, []*activityv1.Object{copied}, []string{"COPY READ t"}},
+		{"SELECT", activityv1.Class_CLASS_READ, []*activityv1.Object{deleted, function}, []string{"DELETE WRITE t", "EXECUTE FUNCTION f"}},
 	} {
 		a := simpleSelect()
-		a.Command, a.Class = tt.command, tt.class
-		a.Objects = []*activityv1.Object{
-			{Type: activityv1.ObjectType_OBJECT_TYPE_FUNCTION, Name: "public.f", Command: "EXECUTE", Class: activityv1.Class_CLASS_FUNCTION},
-		}
+		a.Command, a.Class, a.Objects = tt.command, tt.class, tt.objects
 		events, _ := renderOne(t, a)
 		var got []string
 		for _, e := range events {

@@ -261,14 +261,31 @@ func TestExtendedProtocol(t *testing.T) {
 		r.f.Send(&pgproto3.CopyData{Data: []byte("x\ny\n")})
 		r.f.Send(&pgproto3.CopyDone{})
 		r.until()
-		expect(t, a, "1 WRITE COPY TABLE:public.log/WRITE/INSERT rows=2 «copy log from stdin»")
+		expect(t, a, "1 WRITE COPY TABLE:public.log rows=2 «copy log from stdin»")
 	})
 	t.Run("COPY in that the client breaks off", func(t *testing.T) {
 		r := raw{t: t, f: r.f}
 		r.f.Send(&pgproto3.Query{String: "copy log from stdin"})
 		r.f.Send(&pgproto3.CopyFail{Message: "changed my mind"})
 		r.until()
-		expect(t, a, "1 WRITE COPY TABLE:public.log/WRITE/INSERT !57014 COPY from stdin failed: changed my mind «copy log from stdin»")
+		expect(t, a, "1 WRITE COPY TABLE:public.log !57014 COPY from stdin failed: changed my mind «copy log from stdin»")
+	})
+	t.Run("functions of the server by their numbers", func(t *testing.T) {
+		r := raw{t: t, f: r.f}
+		const loCreat, loUnlink = 957, 964
+		r.f.Send(&pgproto3.FunctionCall{Function: loCreat, ArgFormatCodes: []uint16{0}, Arguments: [][]byte{[]byte("-1")}})
+		r.until()
+		expect(t, a, "1 FUNCTION EXECUTE FUNCTION:pg_catalog.lo_creat")
+		r.f.Send(&pgproto3.FunctionCall{Function: loUnlink, ArgFormatCodes: []uint16{0}, Arguments: [][]byte{[]byte("1")}})
+		r.until()
+		expect(t, a, "1 FUNCTION EXECUTE FUNCTION:pg_catalog.lo_unlink !42704 large object 1 does not exist")
+		// In the midst of a pipeline, before the statement ahead of it is committed.
+		for _, m := range []pgproto3.FrontendMessage{parse("select 1"), bind(""), run("", 0)} {
+			r.f.Send(m)
+		}
+		r.f.Send(&pgproto3.FunctionCall{Function: loCreat, ArgFormatCodes: []uint16{0}, Arguments: [][]byte{[]byte("-1")}})
+		r.until()
+		expect(t, a, "1 READ SELECT rows=1 «select 1»", "1 FUNCTION EXECUTE FUNCTION:pg_catalog.lo_creat")
 	})
 	t.Run("a function by its number", func(t *testing.T) {
 		r := raw{t: t, f: r.f}

@@ -71,7 +71,7 @@ var statements = []struct {
 	{"writing with", "with gone as (delete from log returning *) select * from gone", []string{
 		"1 READ SELECT TABLE:public.log/WRITE/DELETE rows=0 «with gone as (delete from log returning *) select * from gone»"}},
 	{"truncate", "truncate log", []string{"1 WRITE TRUNCATE TABLE «truncate log»"}},
-	{"copy out", "copy t to stdout", []string{"1 READ COPY TABLE:public.t/READ/SELECT rows=3 «copy t to stdout»"}},
+	{"copy out", "copy t to stdout", []string{"1 READ COPY TABLE:public.t rows=3 «copy t to stdout»"}},
 	{"copy query", "copy (select n from t) to stdout", []string{
 		"2 READ SELECT TABLE:public.t rows=3 «copy (select n from t) to stdout»",
 		"1 READ COPY rows=3 «copy (select n from t) to stdout»"}},
@@ -136,6 +136,19 @@ var statements = []struct {
 	{"error caught inside", "select caught()", []string{
 		"2 READ SELECT !22012 division by zero «SELECT 1 / 0»",
 		"1 READ SELECT FUNCTION:public.caught/FUNCTION/EXECUTE rows=1 «select caught()»"}},
+	{"an error caught inside, before planning", "do $$begin perform n from nowhere; exception when undefined_table then perform 1; end$$", []string{
+		"2 READ SELECT !42P01 relation \"nowhere\" does not exist «SELECT n from nowhere»",
+		"3 READ SELECT rows=1 «SELECT 1»",
+		"1 FUNCTION DO «do $$begin perform n from nowhere; exception when undefined_table then perform 1; end$$»"}},
+	{"dynamic SQL that is none", "do $$begin execute 'selec 1'; exception when syntax_error then null; end$$", []string{
+		"2 MISC UNKNOWN !42601 syntax error at or near \"selec\" «selec 1»",
+		"1 FUNCTION DO «do $$begin execute 'selec 1'; exception when syntax_error then null; end$$»"}},
+	{"not caught", "do $$begin execute 'select nothing'; end$$", []string{
+		"2 READ SELECT !42703 column \"nothing\" does not exist «select nothing»",
+		"1 FUNCTION DO !42703 column \"nothing\" does not exist «do $$begin execute 'select nothing'; end$$»"}},
+	{"a secret in it", "do $$begin execute 'alter role app password ''hush'' often'; exception when others then null; end$$", []string{
+		"2 ROLE ALTER ROLE !42601 unrecognized role option <REDACTED> «alter role app password <REDACTED>»",
+		"1 FUNCTION DO «do $$begin execute 'alter role app password <REDACTED>»"}},
 	{"do", "do $$begin perform count_above(2); update t set v = v where n = 1; end$$", []string{
 		"3 READ SELECT TABLE:public.t rows=1 «(select count(*) from t where n > $1)»",
 		"2 READ SELECT FUNCTION:public.count_above/FUNCTION/EXECUTE rows=1 «SELECT count_above(2)»",
@@ -186,6 +199,14 @@ var statements = []struct {
 	{"after it", "select 1", []string{
 		"1 READ SELECT !25P02 current transaction is aborted, commands ignored until end of transaction block «select 1»"}},
 	{"and its end", "rollback", []string{"1 MISC ROLLBACK «rollback»"}},
+	{"a commit that is none", "begin; select nothing", []string{
+		"1 MISC BEGIN «begin;»", "1 READ SELECT !42703 column \"nothing\" does not exist «select nothing»"}},
+	{"is told as what it was", "commit", []string{"1 MISC ROLLBACK «commit»"}},
+	{"a commit that fails", "begin; insert into child values (99); commit", []string{
+		"1 MISC BEGIN «begin;»",
+		"1 WRITE INSERT TABLE:public.child rows=1 «insert into child values (99);»",
+		`2 READ SELECT TABLE:public.t rows=0 «SELECT 1 FROM ONLY "public"."t" x WHERE "n" OPERATOR(pg_catalog.=) $1 FOR KEY SHARE OF x» (99)`,
+		`1 MISC COMMIT !23503 insert or update on table "child" violates foreign key constraint "child_n_fkey" «commit»`}},
 	{"raise", "do $$begin raise exception 'no %', 'way' using errcode = 'ABCDE'; end$$", []string{
 		"1 FUNCTION DO !ABCDE no way «do $$begin raise exception 'no %', 'way' using errcode = 'ABCDE'; end$$»"}},
 	{"timed out", "set statement_timeout = '20ms'; select pg_sleep(5)", []string{
