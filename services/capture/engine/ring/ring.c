@@ -53,6 +53,9 @@ AT(weir_header, head, 136);
 AT(weir_header, number, 144);
 AT(weir_header, lost, 152);
 AT(weir_header, unnumbered, 160);
+AT(weir_header, released, 168);
+AT(weir_header, released_through, 176);
+AT(weir_header, released_at_us, 184);
 AT(weir_header, gap_sequence, 192);
 AT(weir_header, gap_first, 200);
 AT(weir_header, gap_last, 208);
@@ -64,6 +67,7 @@ AT(weir_header, durable, 272);
 AT(weir_header, capture_pid, 280);
 AT(weir_header, capture_seen_us, 288);
 AT(weir_header, path, 296);
+AT(weir_header, refused, 304);
 AT(weir_header, mode, 320);
 AT(weir_header, sync_level, 324);
 AT(weir_header, on_failure, 328);
@@ -392,6 +396,20 @@ weir_ring_largest(const weir_ring *ring)
 	return eighth < UINT32_C(1) << 30 ? (uint32_t)eighth : UINT32_C(1) << 30;
 }
 
+bool
+weir_ring_has_room(const weir_ring *ring, uint32_t length)
+{
+	weir_header *h = ring->header;
+	uint64_t head = LOAD(h->head), tail = LOAD_ACQUIRE(h->tail);
+	uint64_t end = head;
+
+	if (LOAD(h->gap_last) != 0)
+		end = fit(ring, end, frame_size(GAP_PAYLOAD_MAX)) + frame_size(GAP_PAYLOAD_MAX);
+	end = fit(ring, end, frame_size(length)) + frame_size(length);
+	/* Read one after the other, tail may have passed head. */
+	return length <= weir_ring_largest(ring) && (tail >= head || end - tail <= ring->data_size);
+}
+
 /*
  * reserve gives out the next number and, where there is room, a frame for it.
  * The caller holds the lock. It returns NULL where there is no room; the number
@@ -539,6 +557,10 @@ weir_ring_recover(weir_ring *ring)
 		if (LOAD(frame->commit) == WEIR_RESERVED)
 			STORE_RELEASE(frame->commit, WEIR_TORN);
 	}
+
+	/* Whoever died in a wait is still counted; capture would wake nobody for ever. */
+	for (int i = 0; i < WEIR_RING_WAIT_GROUPS; i++)
+		STORE(h->wait_groups[i].waiters, 0);
 
 	STORE(h->server_pid, (int32_t)getpid());
 	STORE(h->starts, LOAD(h->starts) + 1);

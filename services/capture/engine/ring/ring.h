@@ -39,6 +39,13 @@
  *     160     8  unnumbered               session, atomically, without the lock:
  *                                         events that could not get a number,
  *                                         for the lock was not to be had
+ *     168     8  released                 session, atomically, without the lock:
+ *                                         completions that a client was told of
+ *                                         before their number was durable
+ *     176     8  released through         session, atomically; the highest of
+ *                                         those numbers
+ *     184     8  released at, µs          session; when the last one was
+ *
  *     192     4  gap sequence             session; odd while the gap changes
  *     200     8  gap: first number        session; the gap that has no frame yet,
  *     208     8  gap: last number         session;   none where last is 0
@@ -50,7 +57,13 @@
  *     272     8  durable, number          capture; up to it on the journal's disk
  *     280     4  capture pid              capture
  *     288     8  capture seen at, µs      capture; about every second
- *     296     4  path                     capture; 0 not known, 1 healthy, 2 not
+ *     296     4  path                     capture; 0 not known, 1 healthy, 2 not;
+ *                                         a session whose wait timed out makes
+ *                                         it 2 too, and only capture makes it 1;
+ *                                         an engine that starts and finds no
+ *                                         capture makes it 0
+ *     304     8  refused                  session, atomically: statements that
+ *                                         fail_operation did not let run or commit
  *
  *     320     4  mode                     capture; 0 not told, 1 off, 2 async, 3 sync
  *     324     4  sync level               capture; 1 transaction 2 statement 3 strict
@@ -114,6 +127,9 @@
 enum weir_engine { WEIR_ENGINE_POSTGRESQL = 1, WEIR_ENGINE_MARIADB = 2, WEIR_ENGINE_MYSQL = 3 };
 enum weir_state { WEIR_STATE_RUNNING = 1, WEIR_STATE_STOPPED = 2 };
 enum weir_mode { WEIR_MODE_UNTOLD = 0, WEIR_MODE_OFF = 1, WEIR_MODE_ASYNC = 2, WEIR_MODE_SYNC = 3 };
+enum weir_sync_level { WEIR_LEVEL_TRANSACTION = 1, WEIR_LEVEL_STATEMENT = 2, WEIR_LEVEL_STRICT = 3 };
+enum weir_on_failure { WEIR_FAILURE_CONTINUE = 1, WEIR_FAILURE_FAIL_OPERATION = 2 };
+enum weir_path { WEIR_PATH_UNKNOWN = 0, WEIR_PATH_HEALTHY = 1, WEIR_PATH_DEGRADED = 2 };
 enum weir_commit { WEIR_RESERVED = 0, WEIR_COMMITTED = 1, WEIR_TORN = 2 };
 enum weir_frame_kind { WEIR_FRAME_EVENT = 1, WEIR_FRAME_GAP = 2, WEIR_FRAME_PAD = 3 };
 
@@ -161,7 +177,9 @@ typedef struct weir_header {
 	uint64_t number;
 	uint64_t lost;
 	uint64_t unnumbered;
-	uint8_t reserved1[24];
+	uint64_t released;
+	uint64_t released_through;
+	uint64_t released_at_us;
 	uint32_t gap_sequence;
 	uint32_t reserved2;
 	uint64_t gap_first;
@@ -177,7 +195,9 @@ typedef struct weir_header {
 	uint32_t reserved4;
 	uint64_t capture_seen_us;
 	uint32_t path;
-	uint8_t reserved5[20];
+	uint32_t reserved1;
+	uint64_t refused;
+	uint8_t reserved5[8];
 
 	uint32_t mode;
 	uint32_t sync_level;
@@ -266,6 +286,68 @@ uint32_t weir_ring_largest(const weir_ring *ring);
  * contended. length is at most weir_ring_largest.
  */
 bool weir_ring_put(weir_ring *ring, const void *payload, uint32_t length, uint64_t time_us, uint64_t *number);
+
+/*
+ * weir_ring_has_room says whether a payload of length bytes would find room now.
+ * Another session may take that room.
+ */
+bool weir_ring_has_room(const weir_ring *ring, uint32_t length);
+
+/* ------------------------------------------------------------------------
+ * Synchronous mode (ring_wait.c): waiting until a number is durable.
+ */
+
+/* Why a wait ended, or that it did not. */
+enum weir_waited {
+	WEIR_WAIT_AGAIN,   /* not yet: see to what the server wants of the session, and call again */
+	WEIR_WAIT_DURABLE, /* the number is on the journal's disk */
+	WEIR_WAIT_TIMEOUT, /* the sync timeout is over; from now on the path is not healthy, for everybody */
+	WEIR_WAIT_DEGRADED, /* the path is not healthy: nobody waits until capture says that it is */
+	WEIR_WAIT_UNSYNCED, /* capture has ended synchronous mode */
+};
+
+typedef struct weir_wait {
+	uint64_t number;
+	int64_t begun_ms;   /* by the monotonic clock */
+	uint32_t slice_ms;  /* the longest sleep in one call */
+	uint32_t timeouts;  /* sleeps that nobody woke it from */
+} weir_wait;
+
+/* weir_wait_begin is a wait for a number that this session wrote. */
+weir_wait weir_wait_begin(uint64_t number);
+
+/*
+ * weir_ring_wait waits for a slice of at most 100 ms, shorter when a signal comes
+ * in. It wakes capture where that sleeps; everything that the session wrote must
+ * lie in the ring before. It holds nothing, and may be given up at any time.
+ */
+enum weir_waited weir_ring_wait(weir_ring *ring, weir_wait *wait);
+
+/* weir_ring_durable says whether the number is on the journal's disk. */
+static inline bool
+weir_ring_durable(const weir_ring *ring, uint64_t number)
+{
+	return __atomic_load_n(&ring->header->durable, __ATOMIC_ACQUIRE) >= number;
+}
+
+/*
+ * weir_ring_released notes that the client is told of a completion whose record,
+ * of that number, is not durable: every such one is counted.
+ */
+void weir_ring_released(weir_ring *ring, uint64_t number, uint64_t time_us);
+
+/* weir_ring_refused notes that fail_operation refused a statement or a commit. */
+void weir_ring_refused(weir_ring *ring);
+
+/* weir_ring_sync_timeout_ms is how long a session waits at most: what capture said, 5 s where it said nothing. */
+uint32_t weir_ring_sync_timeout_ms(const weir_ring *ring);
+
+/* weir_ring_path is whether records reach the journal: an enum weir_path, or what somebody wrote there. */
+static inline uint32_t
+weir_ring_path(const weir_ring *ring)
+{
+	return __atomic_load_n(&ring->header->path, __ATOMIC_ACQUIRE);
+}
 
 /* weir_ring_mode is what capture wants: one load, for the first line of every hook. */
 static inline uint32_t

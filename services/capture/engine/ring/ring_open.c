@@ -120,6 +120,20 @@ allocate(const char *path, int fd, uint64_t data_size, const failure *why)
 		    (unsigned long long)(data_size >> 20), path, free_mib);
 }
 
+/*
+ * forget_dead_capture takes back "healthy" where the capture that said so is
+ * gone: a server that fails closed starts closed. A capture that comes at this
+ * very moment takes its lock first, and says how the path is later.
+ */
+static void
+forget_dead_capture(weir_header *h, int fd)
+{
+	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
+
+	if (fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type == F_UNLCK)
+		STORE(h->path, WEIR_PATH_UNKNOWN);
+}
+
 static bool
 map(weir_ring *ring, const char *path, int fd, uint64_t data_size, const failure *why)
 {
@@ -277,6 +291,7 @@ take_over(weir_ring *ring, const weir_ring_options *o, ring_file *file, uint64_t
 	if (!share(o, file->fd, why) || !allocate(o->path, file->fd, h->data_size, why) ||
 	    !map(ring, o->path, file->fd, h->data_size, why))
 		return false;
+	forget_dead_capture(ring->header, file->fd);
 	introduce(ring, o);
 	weir_ring_recover(ring);
 	return true;

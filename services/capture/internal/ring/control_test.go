@@ -51,9 +51,22 @@ func TestPolicyReachesTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	word := func(offset int) uint32 { return *(*uint32)(unsafe.Pointer(&w.Memory()[offset])) }
+	told := ring.Policy{Mode: ring.ModeSync, SyncLevel: ring.LevelTransaction, OnFailure: ring.FailureFailOperation, SyncTimeout: 3 * time.Second, Generation: 12}
+	if p, err := r.Policy(); err != nil || p != told {
+		t.Errorf("Policy() = %+v, %v, want %+v", p, err, told)
+	}
+	if err := r.SetPolicy(ring.Policy{Mode: ring.ModeSync, SyncTimeout: time.Microsecond}); err == nil {
+		t.Error("SetPolicy took a timeout that the ring cannot hold")
+	}
 	if w.Mode() != 3 || word(324) != 1 || word(328) != 2 || word(332) != 3000 || w.Generation() != 12 || word(296) != 1 {
 		t.Errorf("the ring says mode %d, level %d, failure %d, timeout %d, generation %d, path %d",
 			w.Mode(), word(324), word(328), word(332), w.Generation(), word(296))
+	}
+	if path, err := r.Path(); err != nil || path != ring.PathHealthy {
+		t.Errorf("Path() = %d, %v, want healthy", path, err)
+	}
+	if err := r.SetHealthy(false); err != nil || word(296) != 2 {
+		t.Errorf("after SetHealthy(false) = %v the path is %d", err, word(296))
 	}
 	if seen := *(*uint64)(unsafe.Pointer(&w.Memory()[288])); seen != uint64(at(5).UnixMicro()) {
 		t.Errorf("capture was seen at %d", seen)
@@ -147,6 +160,8 @@ func TestCheckpointWakesThoseItConcerns(t *testing.T) {
 	for waiters.Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
+	_, third := group(3)
+	third.Add(1)
 	expect(t, reader, "1")
 	checkpoint(t, r, reader)
 	if futex.Load() != 0 {

@@ -43,13 +43,15 @@ type header struct {
 	starts            atomic.Uint64
 	serverVersionText [64]byte
 
-	lock       atomic.Uint32
-	_          uint32
-	head       atomic.Uint64
-	number     atomic.Uint64
-	lost       atomic.Uint64
-	unnumbered atomic.Uint64
-	_          [24]byte
+	lock            atomic.Uint32
+	_               uint32
+	head            atomic.Uint64
+	number          atomic.Uint64
+	lost            atomic.Uint64
+	unnumbered      atomic.Uint64
+	released        atomic.Uint64
+	releasedThrough atomic.Uint64
+	releasedAtUS    atomic.Uint64
 
 	gapSequence atomic.Uint32
 	_           uint32
@@ -66,7 +68,9 @@ type header struct {
 	_             uint32
 	captureSeenUS atomic.Uint64
 	path          atomic.Uint32
-	_             [20]byte
+	_             uint32
+	refused       atomic.Uint64
+	_             [8]byte
 
 	mode             atomic.Uint32
 	syncLevel        atomic.Uint32
@@ -119,11 +123,14 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.lock)-128]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.head)-136]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.unnumbered)-160]
+	_ = [1]struct{}{}[unsafe.Offsetof(header{}.released)-168]
+	_ = [1]struct{}{}[unsafe.Offsetof(header{}.releasedAtUS)-184]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.gapSequence)-192]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.gapToUS)-224]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.tail)-256]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.captureSeenUS)-288]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.path)-296]
+	_ = [1]struct{}{}[unsafe.Offsetof(header{}.refused)-304]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.mode)-320]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.policyGeneration)-336]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.bell)-384]

@@ -43,7 +43,7 @@ func program(t testing.TB, name string) string {
 	build, _ := built.LoadOrStore(name, sync.OnceValue(func() error {
 		const source = "../../engine/ring/"
 		out, err := exec.Command("cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path,
-			source+"test/"+name+".c", source+"ring.c", source+"ring_open.c").CombinedOutput()
+			source+"test/"+name+".c", source+"ring.c", source+"ring_open.c", source+"ring_wait.c").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,6 +60,14 @@ type Status struct {
 	State         EngineState
 
 	Mode Mode
+	Path Path
+
+	// What synchronous mode did not hold: completions that a client was told of before their number was durable, the
+	// highest such number, and when the last one was (zero if there is none); and what fail_operation refused.
+	Released        uint64
+	ReleasedThrough uint64
+	ReleasedAt      time.Time
+	Refused         uint64
 }
 
 // Status reads the header.
@@ -90,6 +99,13 @@ func (r *Ring) Status() (s Status, err error) {
 			Starts:        r.h.starts.Load(),
 			State:         state,
 			Mode:          Mode(r.h.mode.Load()),
+			Path:          Path(r.h.path.Load()),
+			Released:      r.h.released.Load(), // before what belongs to it, as the engine writes it last
+			Refused:       r.h.refused.Load(),
+		}
+		s.ReleasedThrough = r.h.releasedThrough.Load()
+		if at := r.h.releasedAtUS.Load(); at != 0 {
+			s.ReleasedAt = timeOf(at)
 		}
 		return nil
 	})
@@ -130,14 +146,34 @@ func (r *Ring) Seen(now time.Time) error {
 	})
 }
 
-// SetHealthy tells the engine whether records reach the journal.
+// Path is whether records reach the journal, as sessions see it.
+type Path uint32
+
+const (
+	PathUnknown  Path = iota // no capture has said anything
+	PathHealthy              // sessions wait for their records
+	PathDegraded             // they do not; under fail_operation they are refused
+)
+
+// Path is what sessions see now. A session whose wait reached the sync timeout makes a healthy path degraded, at any time.
+func (r *Ring) Path() (path Path, err error) {
+	err = guarded(r.mem, func() error {
+		path = Path(r.h.path.Load())
+		return nil
+	})
+	return path, err
+}
+
+// SetHealthy tells the engine whether records reach the journal. Sessions that wait are released when they do not, within
+// 100 ms at the latest. Only this makes a path healthy again: the caller has seen records reach the journal since.
 func (r *Ring) SetHealthy(healthy bool) error {
 	return guarded(r.mem, func() error {
-		word := uint32(2)
 		if healthy {
-			word = 1
+			r.h.path.Store(uint32(PathHealthy))
+			return nil
 		}
-		r.h.path.Store(word)
+		r.h.path.Store(uint32(PathDegraded))
+		r.wakeAll()
 		return nil
 	})
 }
@@ -152,25 +188,63 @@ const (
 	ModeSync
 )
 
-// Policy is what the engine is told to do.
+// SyncLevel says what a session waits for in ModeSync.
+type SyncLevel uint32
+
+const (
+	LevelTransaction SyncLevel = iota + 1 // before it is told that its transaction is over
+	LevelStatement                        // before each ReadyForQuery
+	LevelStrict                           // and for the record that a statement begins, before it runs
+)
+
+// Failure says what sessions do in ModeSync when records do not reach the journal.
+type Failure uint32
+
+const (
+	FailureContinue      Failure = iota + 1 // go on, counted as released
+	FailureFailOperation                    // statements are refused
+)
+
+// Policy is what the engine is told to do. The zero values of SyncLevel and OnFailure mean the first of each.
 type Policy struct {
 	Mode        Mode
-	SyncLevel   uint32 // 1 transaction, 2 statement, 3 strict
-	OnFailure   uint32 // 1 continue, 2 fail_operation
-	SyncTimeout time.Duration
-	Generation  uint64 // of the wish that this carries out
+	SyncLevel   SyncLevel
+	OnFailure   Failure
+	SyncTimeout time.Duration // in whole milliseconds; 0 for the engine's own, 5 s
+	Generation  uint64        // of the wish that this carries out
 }
 
-// SetPolicy tells the engine. The mode is written after what it needs, and the generation after the mode.
+// SetPolicy tells the engine. The mode is written after what it needs, and the generation after the mode. Sessions act on
+// it from their next step on; those that wait are released when the mode is no longer ModeSync.
 func (r *Ring) SetPolicy(p Policy) error {
+	timeout := p.SyncTimeout.Milliseconds()
+	if timeout < 0 || timeout > math.MaxInt32 || p.SyncTimeout > 0 && timeout == 0 {
+		return fault.As(fault.Invalid, fmt.Errorf("a sync timeout of %v, want 1 ms to 24 days", p.SyncTimeout))
+	}
 	return guarded(r.mem, func() error {
-		r.h.syncLevel.Store(p.SyncLevel)
-		r.h.onFailure.Store(p.OnFailure)
-		r.h.syncTimeoutMS.Store(uint32(p.SyncTimeout.Milliseconds()))
+		r.h.syncLevel.Store(uint32(p.SyncLevel))
+		r.h.onFailure.Store(uint32(p.OnFailure))
+		r.h.syncTimeoutMS.Store(uint32(timeout))
 		r.h.mode.Store(uint32(p.Mode))
 		r.h.policyGeneration.Store(p.Generation)
+		r.wakeAll()
 		return nil
 	})
+}
+
+// Policy is what the engine is told now.
+func (r *Ring) Policy() (p Policy, err error) {
+	err = guarded(r.mem, func() error {
+		p = Policy{
+			Generation:  r.h.policyGeneration.Load(),
+			Mode:        Mode(r.h.mode.Load()),
+			SyncLevel:   SyncLevel(r.h.syncLevel.Load()),
+			OnFailure:   Failure(r.h.onFailure.Load()),
+			SyncTimeout: time.Duration(r.h.syncTimeoutMS.Load()) * time.Millisecond,
+		}
+		return nil
+	})
+	return p, err
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

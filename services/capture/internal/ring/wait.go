@@ -49,19 +49,25 @@ func (r *Reader) readable() bool {
 }
 
 // wake wakes the sessions that wait for one of the numbers after from, up to through. A session waits in the group of its
-// number, so that an acknowledgement wakes those it concerns and few others.
+// number, so that an acknowledgement wakes those it concerns and few others; where nobody waits it costs a look.
+//
+// The caller has stored what they wait for. A session first says that it waits and then looks at that, so either it sees
+// the store or this sees the session: see engine/ring/ring_wait.c.
 func (r *Ring) wake(from, through uint64) {
 	if through <= from {
 		return
 	}
 	for i := range min(through-from, waitGroups) {
 		group := &r.h.waitGroups[(through-i)%waitGroups]
-		group.futex.Add(1)
 		if group.waiters.Load() != 0 {
+			group.futex.Add(1)
 			futexWakeAll(&group.futex)
 		}
 	}
 }
+
+// wakeAll has every session that waits look again at what it waits for.
+func (r *Ring) wakeAll() { r.wake(0, waitGroups) }
 
 // futexSleep returns when the word is woken, is not value, or d is over. The futex is shared between processes, so it is
 // not a private one.

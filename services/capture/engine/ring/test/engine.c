@@ -7,6 +7,11 @@
  *   die LENGTH TIME     → a session dies with its frame reserved; the ring's number
  *   lock PID, unlock    → as if that process held the lock
  *   recover, stop       → ok
+ *   wait NUMBER         → why the wait ended, and after how many ms
+ *   kill NUMBER         → a session is killed in its wait; how many waiters are counted
+ *   waiters             → how many that is now
+ *   room LENGTH         → 1 where such a payload finds room
+ *   released NUMBER TIME, refused   → ok
  *
  * SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
  */
@@ -40,6 +45,49 @@ die_reserved(weir_ring *ring, uint32_t length, uint64_t time_us)
 		weir_ring_put(ring, unreadable, length, time_us, &number);
 		_exit(1);
 	}
+	waitpid(child, NULL, 0);
+}
+
+/* wait_whole waits as a session does that nobody wants anything of. */
+static void
+wait_whole(weir_ring *ring, uint64_t number)
+{
+	static const char *const names[] = {"again", "durable", "timeout", "degraded", "unsynced"};
+	weir_wait wait = weir_wait_begin(number);
+	enum weir_waited waited;
+
+	do
+		waited = weir_ring_wait(ring, &wait);
+	while (waited == WEIR_WAIT_AGAIN);
+	printf("%s %" PRId64 "\n", names[waited], weir_wait_begin(0).begun_ms - wait.begun_ms);
+}
+
+static uint32_t
+waiters(const weir_ring *ring)
+{
+	uint32_t sum = 0;
+
+	for (int i = 0; i < WEIR_RING_WAIT_GROUPS; i++)
+		sum += __atomic_load_n(&ring->header->wait_groups[i].waiters, __ATOMIC_SEQ_CST);
+	return sum;
+}
+
+static void
+kill_waiting(weir_ring *ring, uint64_t number)
+{
+	weir_wait wait = weir_wait_begin(number);
+	uint32_t before = waiters(ring);
+	pid_t child = fork();
+
+	if (child == 0)
+		for (;;)
+			weir_ring_wait(ring, &wait);
+	while (waiters(ring) == before)
+		usleep(1000);
+	kill(child, SIGSTOP); /* in its sleep, or on the way there or back */
+	while (waitpid(child, NULL, WUNTRACED) < 0)
+		;
+	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
 }
 
@@ -82,6 +130,21 @@ main(int argc, char **argv)
 			printf("%" PRIu64 "\n", ring.header->number);
 		} else if (sscanf(line, "lock %" SCNu32, &pid) == 1) {
 			ring.header->lock = pid;
+			puts("ok");
+		} else if (sscanf(line, "wait %" SCNu64, &number) == 1) {
+			wait_whole(&ring, number);
+		} else if (sscanf(line, "kill %" SCNu64, &number) == 1) {
+			kill_waiting(&ring, number);
+			printf("%" PRIu32 "\n", waiters(&ring));
+		} else if (strcmp(line, "waiters\n") == 0) {
+			printf("%" PRIu32 "\n", waiters(&ring));
+		} else if (sscanf(line, "room %" SCNu32, &length) == 1) {
+			printf("%d\n", weir_ring_has_room(&ring, length));
+		} else if (sscanf(line, "released %" SCNu64 " %" SCNu64, &number, &time_us) == 2) {
+			weir_ring_released(&ring, number, time_us);
+			puts("ok");
+		} else if (strcmp(line, "refused\n") == 0) {
+			weir_ring_refused(&ring);
 			puts("ok");
 		} else if (strcmp(line, "unlock\n") == 0) {
 			ring.header->lock = 0;
