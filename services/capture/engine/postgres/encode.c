@@ -174,8 +174,10 @@ put_text_of(weir_buffer *b, int field, const char *head, size_t head_length, con
 	size_t size = kept ? 1 + varint_size(kept) + kept : 0;
 	uint8 *p;
 
+	if (length)
+		size += 1 + varint_size(length);
 	if (sha256)
-		size += 1 + varint_size(length) + 2 + WEIR_SHA256_SIZE;
+		size += 2 + WEIR_SHA256_SIZE;
 	/* An empty text is present all the same: a message of length 0. */
 	if (!put_length_prefixed(b, field, size))
 		return;
@@ -189,9 +191,11 @@ put_text_of(weir_buffer *b, int field, const char *head, size_t head_length, con
 			memcpy(p, tail, tail_length);
 		p += tail_length;
 	}
-	if (sha256) {
+	if (length) {
 		p = put_tag(p, 2, WIRE_VARINT);
 		p = put_varint(p, length);
+	}
+	if (sha256) {
 		p = put_tag(p, 3, WIRE_LENGTH);
 		p = put_varint(p, WEIR_SHA256_SIZE);
 		memcpy(p, sha256, WEIR_SHA256_SIZE);

@@ -67,7 +67,7 @@ extern void weir_put_present_uint(weir_buffer *b, int field, uint64 value);
 extern void weir_put_text(weir_buffer *b, int field, const char *head, size_t head_length,
 						  const char *tail, size_t limit);
 
-/* weir_put_cut_text writes a Text whose length and hash are known already. */
+/* weir_put_cut_text writes a Text whose length and hash are known already; 0 and NULL where it is whole, or there is no hash. */
 extern void weir_put_cut_text(weir_buffer *b, int field, const char *kept, size_t kept_length,
 							  uint64 length, const uint8 *sha256);
 

@@ -12,6 +12,7 @@
 
 #include "event.h"
 #include "session.h"
+#include "slots.h"
 
 static uint8 now_space[8 * 1024];
 static uint8 held_space[8 * 1024];
@@ -131,4 +132,5 @@ weir_event_release(const weir_outcome *outcome)
 	if (held_has_rows && (!outcome || held_reads))
 		weir_put_present_uint(&held_buffer, 12, held_rows);
 	finish(&held_buffer, outcome ? GetCurrentTimestamp() : held_ended, outcome, held_guarded);
+	weir_slot_end();
 }

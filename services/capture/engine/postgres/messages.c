@@ -16,6 +16,7 @@
 #include "outcome.h"
 #include "port.h"
 #include "session.h"
+#include "slots.h"
 #include "client.h"
 #include "weir.h"
 
@@ -80,6 +81,9 @@ put_message(char type, const char *body, size_t length)
 			break;
 		case 'E': /* ErrorResponse */
 			on_error(body, length);
+			break;
+		case 'N': /* NoticeResponse */
+			weir_slot_thrown_out(body, length);
 			break;
 		case 'Z': /* ReadyForQuery */
 			weir_client_ready();

@@ -7,6 +7,7 @@
 
 #include "event.h"
 #include "numbering.h"
+#include "slots.h"
 
 /*
  * `running` counts inside the client statement that runs; between statements it
@@ -23,6 +24,7 @@ begin(void)
 {
 	last.statement++;
 	last.substatements = 1;
+	weir_slot_numbered(last.statement);
 }
 
 weir_ids

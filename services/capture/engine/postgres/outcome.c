@@ -11,6 +11,8 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "storage/pmsignal.h"
+#include "tcop/tcopprot.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
 
@@ -126,6 +128,23 @@ weir_outcome_of_inner(weir_slice *query)
 	set_outcome(unpack_sql_state(code), error->message ? error->message : "", error->message ? strlen(error->message) : 0);
 	thrown_code = code;
 	unwinding = true;
+	return &outcome;
+}
+
+const weir_outcome *
+weir_outcome_unsaid(void)
+{
+	const char *message = "the session ended while the statement ran";
+	int code = ERRCODE_OPERATOR_INTERVENTION;
+
+	if (!PostmasterIsAlive()) {
+		message = "the server's main process died while the statement ran";
+		code = ERRCODE_CRASH_SHUTDOWN;
+	} else if (MyProcPort && whereToSendOutput == DestNone) {
+		message = "the connection to the client was lost while the statement ran";
+		code = ERRCODE_CONNECTION_FAILURE;
+	}
+	set_outcome(unpack_sql_state(code), message, strlen(message));
 	return &outcome;
 }
 

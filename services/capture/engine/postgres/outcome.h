@@ -36,6 +36,12 @@ extern const weir_outcome *weir_outcome_being_thrown(void);
  */
 extern const weir_outcome *weir_outcome_of_inner(weir_slice *query);
 
+/*
+ * weir_outcome_unsaid is why a session ends inside a statement when no message
+ * said so: the error, if there was one, is off the server's error stack by then.
+ */
+extern const weir_outcome *weir_outcome_unsaid(void);
+
 /* weir_outcome_settled says that the error was handled, or never was one. */
 extern void weir_outcome_settled(void);
 

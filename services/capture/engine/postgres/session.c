@@ -24,6 +24,7 @@
 #include "outcome.h"
 #include "port.h"
 #include "session.h"
+#include "slots.h"
 #include "statement.h"
 #include "weir.h"
 
@@ -128,6 +129,7 @@ build(void)
 	weir_buffer_reset(&block);
 	weir_put_bytes(&block, FIELD_SESSION, b.data, b.length);
 	weir_buffer_reset(&b);
+	weir_slot_session(&block);
 }
 
 void
@@ -165,6 +167,9 @@ weir_session_begin(void)
 		return;
 	begun = true;
 	weir_outcome_init();
+	weir_slot_join();
+	if (block.length)
+		weir_slot_session(&block);
 	/*
 	 * Registered after the server's own callback, so it is called before that
 	 * one aborts the transaction: what runs then is still to be seen.
@@ -205,6 +210,7 @@ weir_session_ready(void)
 	}
 	weir_session_refresh();
 	put_login(NULL);
+	weir_slot_logged_in();
 }
 
 void
@@ -234,15 +240,20 @@ session_end(int code, Datum arg)
 	weir_event event = {.kind = WEIR_KIND_DISCONNECT, .class = WEIR_CLASS_MISC, .command = "DISCONNECT"};
 	bool told;
 
-	if (!weir_ring_is_open || weir_ring_mode(&weir_the_ring) == WEIR_MODE_OFF)
+	if (!weir_ring_is_open || weir_ring_mode(&weir_the_ring) == WEIR_MODE_OFF) {
+		weir_slot_leave();
 		return;
+	}
 	told = weir_statements_end(doomed ? &doom : NULL);
-	if (!logged_in)
+	if (!logged_in) {
+		weir_slot_leave();
 		return;
+	}
 	event.started = event.ended = GetCurrentTimestamp();
 	event.has_exit_code = true;
 	event.exit_code = code;
 	weir_number_event(&event.statement_id, &event.substatement_id);
 	/* An idle session that was ended has no other event to say why. */
 	weir_event_put(&event, event.started, doomed && !told ? &doom : NULL);
+	weir_slot_leave();
 }

@@ -22,6 +22,7 @@
 #include "objects.h"
 #include "params.h"
 #include "session.h"
+#include "slots.h"
 #include "statement.h"
 
 static weir_statement *newest;
@@ -173,6 +174,21 @@ write_unopened(weir_verb verb, const char *source, int location, int length)
 	weir_event_put(&event, event.started, NULL);
 }
 
+/* show lets the statement be seen by others while it runs, and after its session died in it. */
+static void
+show(const weir_statement *s)
+{
+	weir_slot_begin(&(weir_slot_statement) {
+		.statement_id = s->ids.statement,
+		.substatement_id = s->substatement_id,
+		.started = s->started,
+		.class = s->verb.class,
+		.command = s->verb.command,
+		.text = s->text,
+		.secrecy = s->secrecy,
+	});
+}
+
 weir_statement *
 weir_statement_of_query(const QueryDesc *query)
 {
@@ -195,6 +211,8 @@ weir_statement_of_query(const QueryDesc *query)
 	s->verb = verb;
 	/* The further plans of a rule count nothing. */
 	s->has_rows = plan->canSetTag;
+	if (s->top)
+		show(s);
 	weir_put_relations(s, plan->rtable, WEIR_PERMISSIONS(plan));
 	weir_put_params(&s->details, query->params, weir_details_limit() - s->details.length);
 	return s;
@@ -212,6 +230,8 @@ weir_statement_of_utility(const PlannedStmt *plan, const char *source, bool top,
 	}
 	s->verb = verb;
 	s->secrecy = weir_secrecy_of(plan->utilityStmt);
+	if (s->top)
+		show(s);
 	weir_put_params(&s->details, params, weir_details_limit());
 	return s;
 }
@@ -286,8 +306,11 @@ close_at(weir_statement *s, const weir_outcome *outcome, TimestampTz now)
 	if (s->top && !outcome && weir_has_client() && !proc_exit_inprogress) {
 		weir_event_hold(&event, now);
 		weir_client.answered = false;
-	} else
+	} else {
 		weir_event_put(&event, now, outcome);
+		if (s->top)
+			weir_slot_end();
+	}
 	if (s->top && outcome)
 		weir_client.told = true;
 	if (s == weir_client.last_run)
@@ -445,9 +468,8 @@ weir_statements_end(const weir_outcome *outcome)
 		weir_statement *s = newest;
 		bool cut_short = s->frames > 0;
 
-		/* A session that ends inside a statement does so by a fatal error, reported to the client or not. */
 		if (cut_short && !outcome)
-			outcome = weir_outcome_being_thrown();
+			outcome = weir_outcome_unsaid();
 		any |= cut_short;
 		weir_run_leave(s, false);
 		close_at(s, cut_short ? outcome : NULL, GetCurrentTimestamp());

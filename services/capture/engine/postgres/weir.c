@@ -21,6 +21,7 @@
 
 #include "hooks.h"
 #include "names.h"
+#include "slots.h"
 #include "statement.h"
 #include "weir.h"
 
@@ -118,8 +119,14 @@ on_shmem_startup(void)
 
 	if (next_shmem_startup)
 		next_shmem_startup();
-	if (started && !IsUnderPostmaster)
+	if (IsUnderPostmaster)
+		return;
+	if (!started)
+		weir_slots_start(ring_file);
+	else {
 		weir_ring_recover(&weir_the_ring);
+		weir_slots_recover(true);
+	}
 	started = true;
 }
 
@@ -127,8 +134,14 @@ on_shmem_startup(void)
 static void
 on_postmaster_exit(int code, Datum arg)
 {
-	if (code == 0 && MyProcPid == PostmasterPid)
-		weir_ring_stopping(&weir_the_ring);
+	if (MyProcPid != PostmasterPid)
+		return;
+	/* An immediate stop throws sessions out, which then write nothing. */
+	weir_slots_recover(false);
+	if (code != 0)
+		return;
+	weir_slots_remove();
+	weir_ring_stopping(&weir_the_ring);
 }
 
 void

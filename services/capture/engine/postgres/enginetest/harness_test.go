@@ -74,6 +74,9 @@ type audited struct {
 	ring   *ring.Ring
 	reader *ring.Reader
 	number *uint64 // the last that was read
+
+	ringFile string
+	aside    *[]*activityv1.Activity // what is no Aurora event: notices, and statements that began
 }
 
 // on is the same server for a subtest, which fails by itself.
@@ -120,7 +123,7 @@ func start(t *testing.T, change func(*postgres.Options)) *audited {
 	if err != nil {
 		t.Fatalf("Start() = %v", err)
 	}
-	a := &audited{Server: server, t: t, number: new(uint64)}
+	a := &audited{Server: server, t: t, number: new(uint64), ringFile: options.RingFile, aside: new([]*activityv1.Activity)}
 	t.Cleanup(func() {
 		if err := server.Stop(postgres.Immediate); err != nil {
 			t.Error(err)
@@ -167,7 +170,7 @@ func (a *audited) items() []ring.Item {
 	}
 }
 
-// events decodes what lies in the ring; a gap fails the test.
+// events decodes what lies in the ring, and puts aside what is no Aurora event; a gap fails the test.
 func (a *audited) events() []*activityv1.Activity {
 	a.t.Helper()
 	var events []*activityv1.Activity
@@ -179,9 +182,24 @@ func (a *audited) events() []*activityv1.Activity {
 		if err := proto.Unmarshal(item.Payload, event); err != nil {
 			a.t.Fatalf("number %d is no activity: %v: %x", item.Number, err, item.Payload)
 		}
+		if event.GetKind() == activityv1.Kind_KIND_STARTED || event.GetKind() == activityv1.Kind_KIND_NOTICE {
+			*a.aside = append(*a.aside, event)
+			continue
+		}
 		events = append(events, event)
 	}
 	return events
+}
+
+// notices are those of one kind among what was read so far.
+func (a *audited) notices(kind activityv1.NoticeKind) []*activityv1.Activity {
+	var notices []*activityv1.Activity
+	for _, e := range *a.aside {
+		if e.GetNotice().GetKind() == kind {
+			notices = append(notices, e)
+		}
+	}
+	return notices
 }
 
 // await reads until done says that everything looked for is there.
