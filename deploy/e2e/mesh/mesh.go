@@ -101,7 +101,10 @@ func Prepare(t testing.TB, o Options) *Mesh {
 	m := &Mesh{t: t, bin: binaries(t), port: map[string]int{}, options: o, processes: map[string]*process{}}
 	m.dir = scratch(t)
 	m.ring = filepath.Join("/dev/shm", filepath.Base(m.dir)+".ring")
-	t.Cleanup(func() { os.Remove(m.ring) })
+	t.Cleanup(func() {
+		os.Remove(m.ring)
+		os.Remove(m.ring + ".sessions") // of a server that was killed
+	})
 	if err := certs.Ensure(m.Path("certs")); err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,8 @@ func check(t *testing.T, events []*activityv1.Activity, pid int32, command, want
 		t.Errorf("no %s of process %d among:\n%s", command, pid, describeAll(events))
 		return
 	}
-	if got := describe(e); got != want {
+	got := describe(e)
+	if secret := strings.Contains(got, "geheim"); secret || got != want && (command != "DO" || !strings.HasPrefix(got, want)) {
 		t.Errorf("%s of process %d:\n got %s\nwant %s", command, pid, got, want)
 	}
 	if string(e.GetSession().GetUserName()) != "postgres" || string(e.GetSession().GetDatabaseName()) != "postgres" {
@@ -138,7 +139,8 @@ func (a *audited) backAgain(mark string) {
 // Whatever ends a server process in the middle of a statement, the statement has its event, with its text, and the session its end.
 func TestCrashedStatements(t *testing.T) {
 	a := start(t, func(o *postgres.Options) { o.Settings["restart_after_crash"] = "on" })
-	doBody := "do $$begin perform pg_sleep(601); execute 'alter role postgres <REDACTED>"
+	// How much of it is left is for the test of redaction to say.
+	doBody := "do $$begin perform pg_sleep(601); execute 'alter role postgres"
 
 	t.Run("a killed session", func(t *testing.T) {
 		c := inTheMiddle(t, a)
@@ -149,7 +151,7 @@ func TestCrashedStatements(t *testing.T) {
 		other := "!57P02 terminating connection because of crash of another server process"
 		check(t, events, c.victim, "SELECT", "1 READ SELECT !57P02 "+deadMessage+" «"+victimSQL+"»")
 		check(t, events, c.victim, "DISCONNECT", "1 MISC DISCONNECT !57P02 "+deadMessage)
-		check(t, events, c.bystander, "DO", "1 FUNCTION DO "+other+" «"+doBody+"»")
+		check(t, events, c.bystander, "DO", "1 FUNCTION DO "+other+" «"+doBody)
 		check(t, events, c.bystander, "DISCONNECT", "1 MISC DISCONNECT "+other)
 		check(t, events, c.idle, "DISCONNECT", "1 MISC DISCONNECT "+other)
 		if got := of(events, c.idle, "SELECT"); got != nil {
@@ -185,8 +187,8 @@ func TestCrashedStatements(t *testing.T) {
 		died := "!57P02 the server's main process died while the statement ran"
 		events := c.ended()
 		check(t, events, c.victim, "SELECT", "1 READ SELECT rows=0 "+died+" «"+victimSQL+"»")
-		check(t, events, c.bystander, "DO", "1 FUNCTION DO "+died+" «"+doBody+"»")
-		check(t, events, c.idle, "DISCONNECT", "1 MISC DISCONNECT exit=1")
+		check(t, events, c.bystander, "DO", "1 FUNCTION DO "+died+" «"+doBody)
+		check(t, events, c.idle, "DISCONNECT", "1 MISC DISCONNECT exit=1 !57P01 terminating connection due to unexpected postmaster exit")
 		if err := a.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +200,11 @@ func TestCrashedStatements(t *testing.T) {
 	})
 	t.Run("all processes killed", func(t *testing.T) {
 		c := inTheMiddle(t, a)
-		for _, pid := range append([]int{a.PID()}, children(t, a.PID())...) {
+		// Stopped first, or it would see the others die and begin anew.
+		if err := syscall.Kill(a.PID(), syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range children(t, a.PID()) {
 			kill(t, pid)
 		}
 		if err := a.Kill(); err != nil {
@@ -210,7 +216,7 @@ func TestCrashedStatements(t *testing.T) {
 		events := c.ended()
 		died := "!57P02 the server died with this session open"
 		check(t, events, c.victim, "SELECT", "1 READ SELECT "+died+" «"+victimSQL+"»")
-		check(t, events, c.bystander, "DO", "1 FUNCTION DO "+died+" «"+doBody+"»")
+		check(t, events, c.bystander, "DO", "1 FUNCTION DO "+died+" «"+doBody)
 		check(t, events, c.idle, "DISCONNECT", "1 MISC DISCONNECT "+died)
 	})
 	t.Run("an immediate stop", func(t *testing.T) {
