@@ -1,0 +1,323 @@
+package proof
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxFindings bounds how many findings are kept; all are counted.
+	maxFindings = 100
+	// maxLosses bounds how many losses of an epoch are listed; all are counted.
+	maxLosses = 1000
+	// maxEpochs bounds the epochs of one reading: a server that is started a
+	// thousand times a day begins fewer.
+	maxEpochs = 100_000
+)
+
+// Options say what a stream is held to.
+type Options struct {
+	Cluster string // the resource id that records must name; "" takes any one
+	Key     *Key   // nil: signatures are counted and not checked
+	// From and To bound what is judged, by arrival. What arrives before From
+	// or after To only fills holes: records arrive out of order. Zero is open.
+	From, To time.Time
+	// Horizon is since when the stream holds everything: an epoch that began
+	// later must be there from number 1.
+	Horizon time.Time
+	Scratch string // directory for what does not fit into memory; "" is the system's
+}
+
+// Checker takes records in any order. It is not safe for concurrent use.
+type Checker struct {
+	opt    Options
+	heads  *heads
+	epochs map[epochName]*epochState
+	owners map[uint64]string // epoch → the first instance seen in it
+	ids    uint32
+
+	records, unreadable uint64
+	findings            []Finding
+	tampered            map[uint64]bool // epochs that a finding is about
+	found               uint64
+	plain               uint64 // records without a weir object
+	cut                 bool
+}
+
+type epochName struct {
+	instance string
+	epoch    uint64
+}
+
+// New makes a checker. Close it.
+func New(opt Options) *Checker {
+	return &Checker{
+		opt: opt, heads: newHeads(opt.Scratch),
+		epochs: map[epochName]*epochState{}, owners: map[uint64]string{},
+		tampered: map[uint64]bool{},
+	}
+}
+
+// Close frees what the checker holds.
+func (c *Checker) Close() error { return c.heads.close() }
+
+// Counts is how far the checker is: records taken, and numbers that are there.
+func (c *Checker) Counts() (records, numbers uint64) {
+	for _, e := range c.epochs {
+		for _, x := range e.present {
+			numbers += x.last - x.first + 1
+		}
+	}
+	return c.records, numbers
+}
+
+// Unreadable takes a record that does not open though its key does.
+func (c *Checker) Unreadable(src Source, why error) {
+	c.unreadable++
+	c.find(Finding{Kind: Altered, Source: src, Detail: why.Error()})
+}
+
+// Add takes a record. Its errors are of this machine's disk: what is wrong with
+// the record is a Finding.
+func (c *Checker) Add(src Source, plain []byte) error {
+	c.records++
+	r, err := parse(plain)
+	switch {
+	case errors.Is(err, errNoExtension):
+		c.plain++ // the report says what that means
+		if c.plain <= maxFindings {
+			c.find(Finding{Kind: Altered, Source: src, Detail: err.Error()})
+		}
+		return nil
+	case err != nil:
+		c.find(Finding{Kind: Altered, Source: src, Detail: err.Error()})
+		return nil
+	}
+	if c.opt.Cluster == "" {
+		c.opt.Cluster = r.cluster
+	}
+	if r.cluster != c.opt.Cluster {
+		c.find(Finding{Kind: Foreign, Source: src, Instance: r.instance, Epoch: r.epoch,
+			Detail: fmt.Sprintf("it names the cluster %.80q, the stream is %s's", r.cluster, c.opt.Cluster)})
+		return nil
+	}
+	e := c.epoch(src, r)
+	if e == nil {
+		return nil
+	}
+	return c.record(src, r, e)
+}
+
+// epoch finds the state that a record belongs to.
+func (c *Checker) epoch(src Source, r *record) *epochState {
+	name := epochName{r.instance, r.epoch}
+	if e := c.epochs[name]; e != nil {
+		return e
+	}
+	if owner, ok := c.owners[r.epoch]; ok {
+		c.find(Finding{Kind: Foreign, Source: src, Instance: r.instance, Epoch: r.epoch,
+			Detail: fmt.Sprintf("the epoch is %s's", owner)})
+		return nil
+	}
+	if len(c.epochs) >= maxEpochs {
+		c.find(Finding{Kind: Foreign, Source: src, Instance: r.instance, Epoch: r.epoch, Detail: "more epochs than any cluster has"})
+		return nil
+	}
+	c.ids++
+	e := &epochState{id: c.ids, epoch: r.epoch, instance: r.instance}
+	c.epochs[name], c.owners[r.epoch] = e, r.instance
+	return e
+}
+
+// record holds one record against itself and everything before it.
+func (c *Checker) record(src Source, r *record, e *epochState) error {
+	e.records++
+	if e.began.IsZero() || src.Arrived.Before(e.began) {
+		e.began = src.Arrived
+	}
+	if src.Arrived.After(e.ended) {
+		e.ended = src.Arrived
+	}
+	judged := !c.cut && (c.opt.To.IsZero() || !src.Arrived.After(c.opt.To))
+	finding := func(kind string, first, last uint64, format string, args ...any) {
+		c.find(Finding{Kind: kind, Instance: e.instance, Epoch: e.epoch, First: first, Last: last, Source: src, Detail: fmt.Sprintf(format, args...)})
+	}
+	if r.checkpoint != nil {
+		if err := c.checkpoint(r.checkpoint, e, judged, finding); err != nil {
+			return err
+		}
+	}
+	if len(r.items) == 0 {
+		e.heartbeats++
+		if r.prev != r.last {
+			finding(Broken, 0, 0, "it holds nothing, and leads from %s to %s", r.prev, r.last)
+		}
+		if !r.known {
+			return nil
+		}
+		e.spoken(r.through, src.Arrived, judged)
+		return c.claim(e, r.through, r.prev, finding)
+	}
+
+	first, last := r.items[0].first, r.items[len(r.items)-1].last
+	c.frame(src, e, first, last)
+	if err := c.claim(e, first-1, r.prev, finding); err != nil {
+		return err
+	}
+	if len(r.items) == 1 && r.items[0].cause == "refused" {
+		// It stands for items that the chain holds and nobody will ever see.
+		if err := c.claim(e, last, r.last, finding); err != nil {
+			return err
+		}
+	} else if err := c.follow(r, e, finding); err != nil {
+		return err
+	}
+	c.cover(src, r, e, finding)
+	e.spoken(last, src.Arrived, judged)
+	return nil
+}
+
+// frame moves what is judged at the lower end.
+func (c *Checker) frame(src Source, e *epochState, first, last uint64) {
+	if e.lowest == 0 || first < e.lowest {
+		e.lowest = first
+	}
+	if !c.opt.From.IsZero() && src.Arrived.Before(c.opt.From) {
+		e.floor = max(e.floor, last)
+	}
+}
+
+// follow computes the chain through a record. One claim that fails is told:
+// those behind it fail for the same reason.
+func (c *Checker) follow(r *record, e *epochState, finding func(string, uint64, uint64, string, ...any)) error {
+	h, told := r.prev, false
+	for _, it := range r.items {
+		h = h.follow(it.last, it.content)
+		agrees, err := c.heads.claim(e.id, it.last, h)
+		if err != nil {
+			return err
+		}
+		if !agrees && !told {
+			told = true
+			finding(Contradiction, it.first, it.last, "another record gives %s another content, or another history", span(it.first, it.last))
+		}
+	}
+	if h != r.last {
+		finding(Broken, r.items[0].first, r.items[len(r.items)-1].last, "its items lead the chain to %s, it says %s", h, r.last)
+		if !told {
+			return c.claim(e, r.items[len(r.items)-1].last, r.last, func(string, uint64, uint64, string, ...any) {})
+		}
+	}
+	return nil
+}
+
+// claim holds a value against what was claimed before.
+func (c *Checker) claim(e *epochState, n uint64, h Hash, finding func(string, uint64, uint64, string, ...any)) error {
+	if n == 0 && h != genesis(e.epoch) {
+		finding(Contradiction, 0, 0, "it does not begin where the chain of its epoch begins")
+		return nil
+	}
+	agrees, err := c.heads.claim(e.id, n, h)
+	if err == nil && !agrees {
+		finding(Contradiction, n, n, "it goes on from another history than other records have up to number %d", n)
+	}
+	return err
+}
+
+// cover notes what a record has and tells of.
+func (c *Checker) cover(src Source, r *record, e *epochState, finding func(string, uint64, uint64, string, ...any)) {
+	for i := 0; i < len(r.items); {
+		it := r.items[i]
+		x := run{first: it.first, last: it.last, since: orArrival(it.since, src), until: orArrival(it.until, src)}
+		if it.kind == gap {
+			set := &e.told
+			if it.cause == "refused" {
+				set = &e.refused
+			} else if n := e.present.count(x.first, x.last); n > 0 {
+				finding(Contradiction, x.first, x.last, "%s told as lost, and %d of them are there", span(x.first, x.last), n)
+			}
+			if n := set.add(x); n < x.last-x.first+1 && len(e.gaps) < maxLosses {
+				e.gaps = append(e.gaps, Loss{First: x.first, Last: x.last, Since: x.since, Until: x.until, Cause: it.cause, Told: InStream})
+			}
+			i++
+			continue
+		}
+		// Neighbours go in together: one range for the usual record.
+		j := i
+		for ; j < len(r.items) && r.items[j].kind != gap; j++ {
+			x.last, x.until = r.items[j].last, orArrival(r.items[j].until, src)
+			if e.present.count(x.last, x.last) == 0 {
+				switch r.items[j].kind {
+				case started:
+					e.started++
+				case notice:
+					e.notices++
+				}
+			}
+		}
+		if n := e.told.count(x.first, x.last); n > 0 {
+			finding(Contradiction, x.first, x.last, "%d of %s are told as lost elsewhere", n, span(x.first, x.last))
+		}
+		for again := range e.present.within(x.first, x.last) {
+			e.repeats.add(again)
+		}
+		e.repeated += e.present.add(x)
+		i = j
+	}
+}
+
+// checkpoint holds a signed head against the key and the chain.
+func (c *Checker) checkpoint(p *Checkpoint, e *epochState, judged bool, finding func(string, uint64, uint64, string, ...any)) error {
+	e.seen++
+	if p.Epoch != e.epoch || p.Instance != e.instance {
+		// Signed for another place, and good there: it says nothing here.
+		finding(Foreign, p.N, p.N, "it carries a checkpoint of epoch %d of %.80q", p.Epoch, p.Instance)
+		return nil
+	}
+	if c.opt.Key != nil {
+		if !c.opt.Key.verify(p, c.opt.Cluster) {
+			finding(Forged, p.N, p.N, "the signature of its checkpoint (%s, key %.100s) was not made with the key that was given", p.Algorithm, p.KeyID)
+			return nil
+		}
+		e.signatures++
+		if p.N >= e.signed {
+			e.signed = p.N
+			if at := p.signedAt(); at.After(e.signedAt) {
+				e.signedAt = at
+			}
+		}
+	}
+	e.spoken(p.N, p.signedAt(), judged)
+	if p.N == 0 {
+		return nil
+	}
+	agrees, err := c.heads.claim(e.id, p.N, p.Hash)
+	if err == nil && !agrees {
+		finding(Unsigned, p.N, p.N, "up to number %d, the stream's history is not the one that crypto signed", p.N)
+	}
+	return err
+}
+
+func (c *Checker) find(f Finding) {
+	c.found++
+	c.tampered[f.Epoch] = true
+	if len(c.findings) < maxFindings {
+		c.findings = append(c.findings, f)
+	}
+}
+
+// orArrival is t, or when the record came to Kinesis where t is not known.
+func orArrival(t time.Time, src Source) time.Time {
+	if t.IsZero() {
+		return src.Arrived
+	}
+	return t
+}
+
+func span(first, last uint64) string {
+	if first == last {
+		return fmt.Sprintf("number %d", first)
+	}
+	return fmt.Sprintf("numbers %d to %d", first, last)
+}
