@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
 )
 
@@ -24,6 +26,17 @@ func (r *refusal) Error() string {
 }
 
 func (r *refusal) Unwrap() error { return r.err }
+
+// Locked reports that a record did not open for want of its data key: the key
+// is disabled, deleted or denied, which says nothing of the record.
+func Locked(err error) bool {
+	var disabled *types.DisabledException
+	var state *types.KMSInvalidStateException
+	var missing *types.NotFoundException
+	var api smithy.APIError
+	return errors.As(err, &disabled) || errors.As(err, &state) || errors.As(err, &missing) ||
+		errors.As(err, &api) && strings.HasPrefix(api.ErrorCode(), "AccessDenied")
+}
 
 // brief is what AWS answered, without the request's id and the names of the
 // SDK's layers.

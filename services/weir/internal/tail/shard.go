@@ -40,6 +40,9 @@ func (r *reader) readShard(ctx context.Context, id string, from Position, iterat
 		}
 
 		for _, rec := range out.Records {
+			if !r.Until.IsZero() && aws.ToTime(rec.ApproximateArrivalTimestamp).After(r.Until) {
+				return true, nil // what its children hold came later still, and they end at once
+			}
 			seq := aws.ToString(rec.SequenceNumber)
 			err := r.take(ctx, Record{Shard: id, Sequence: seq, Arrived: aws.ToTime(rec.ApproximateArrivalTimestamp)}, rec.Data)
 			if err != nil {
@@ -54,7 +57,7 @@ func (r *reader) readShard(ctx context.Context, id string, from Position, iterat
 			return true, nil
 		}
 		iterator = *out.NextShardIterator
-		if finishing && aws.ToInt64(out.MillisBehindLatest) == 0 {
+		if finishing && aws.ToInt64(out.MillisBehindLatest) == 0 && r.atTip(id) {
 			return false, nil
 		}
 		if err := r.pause(ctx, r.Pace-time.Since(began), finishing); err != nil {

@@ -24,8 +24,6 @@ type end struct {
 func (r *reader) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	ends := make(chan end)
-	live := 0
-
 	// begin starts all shards whose turn it is.
 	begin := func(from Position) error {
 		shards, err := r.list(ctx)
@@ -38,7 +36,7 @@ func (r *reader) run(ctx context.Context) error {
 				return err
 			}
 			r.shards[id] = false
-			live++
+			r.began()
 			group.Go(func() error {
 				closed, err := r.readShard(ctx, id, from, iterator)
 				if err != nil {
@@ -66,21 +64,20 @@ func (r *reader) run(ctx context.Context) error {
 		if later == Latest {
 			later = TrimHorizon // all that a child holds came after the beginning
 		}
-		for live > 0 {
+		for r.reading() {
 			var e end
 			select {
 			case e = <-ends:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			live--
-			if !e.closed {
-				continue // its children, if it ever has any, are another reader's
+			if e.closed { // else its children, if it ever has any, are another reader's
+				r.shards[e.shard] = true
+				if err := begin(later); err != nil {
+					return err
+				}
 			}
-			r.shards[e.shard] = true
-			if err := begin(later); err != nil {
-				return err
-			}
+			r.ended(e.shard)
 		}
 		if !r.finishing() {
 			return fmt.Errorf("stream %s has no open shard left", r.Stream)

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,18 @@ type Options struct {
 	// Finish ends the reading when it is closed: what the stream holds by
 	// then is still read. nil follows until the context ends.
 	Finish <-chan struct{}
+
+	// Until ends the reading of a shard at the first record that arrived
+	// later. Zero reads on.
+	Until time.Time
+
+	// Wait is asked, once Finish is closed and every shard is read to what was
+	// there then, whether to go on reading; it is asked again and again until it
+	// says no, from one goroutine at a time. nil is no.
+	Wait func() bool
+
+	// Plain leaves records as they were decrypted: Events and Gaps stay empty.
+	Plain bool
 
 	// Ready is called once, when every shard that the stream had at the
 	// beginning has its place to read from: what arrives later is seen even
@@ -109,6 +122,13 @@ type reader struct {
 	// does not answer is awaited longer.
 	reached atomic.Bool
 
+	// mu guards what follows: how many shards are being read, which of them are
+	// at their end, and whether Wait has said that this is enough.
+	mu     sync.Mutex
+	live   int
+	tips   map[string]bool
+	enough bool
+
 	// shards belongs to run alone: what was seen, and true when it is read to
 	// its end.
 	shards map[string]bool
@@ -132,7 +152,7 @@ func (r *reader) take(ctx context.Context, rec Record, data []byte) error {
 		rec.Plain, err = r.opener.open(ctx, data)
 		return err
 	})
-	if err == nil {
+	if err == nil && !r.Plain {
 		err = rec.parse()
 	}
 	switch {
