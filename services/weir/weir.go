@@ -4,7 +4,8 @@
 // A client finds its mesh by one file, which `weir dev` writes; see
 // internal/connect. Commands print what was asked for to standard output and
 // everything else to standard error, and exit with 0, with 1 where something
-// failed, and with 2 where they were called wrongly.
+// failed, and with 2 where they were called wrongly. `weir verify` has codes of
+// its own.
 //
 // Before: cmd/weir, a person or a script.
 // Next: internal/dev for the mesh, internal/tail for the stream.
@@ -28,6 +29,7 @@ import (
 	"github.com/weir-das/weir/services/weir/internal/stream"
 	"github.com/weir-das/weir/services/weir/internal/tail"
 	"github.com/weir-das/weir/services/weir/internal/terminal"
+	"github.com/weir-das/weir/services/weir/internal/verify"
 )
 
 // Exit codes of Main.
@@ -47,6 +49,7 @@ Start with:
 type commands struct {
 	Dev      dev.Command             `cmd:"" help:"Run the whole mesh here, with a private PostgreSQL, until Ctrl-C."`
 	Tail     tail.Command            `cmd:"" help:"Read an activity stream and print it decrypted."`
+	Verify   verify.Command          `cmd:"" help:"Check that an activity stream is whole: nothing missing untold, nothing altered."`
 	Stream   stream.Command          `cmd:"" help:"Start, stop and show a cluster's activity stream."`
 	Cluster  cluster.Command         `cmd:"" help:"Register, list and forget clusters."`
 	Instance cluster.InstanceCommand `cmd:"" help:"Register and forget a cluster's instances."`
@@ -104,7 +107,14 @@ func Main(args []string, stdout, stderr io.Writer) (code int) {
 	defer stop()
 	run.BindTo(ctx, (*context.Context)(nil))
 	run.Bind(terminal.Streams{Out: stdout, Err: stderr})
-	switch err := run.Run(); {
+	err = run.Run()
+	var failed *terminal.Failure
+	switch {
+	case errors.As(err, &failed):
+		if failed.Err != nil {
+			fmt.Fprintf(stderr, "weir: %v\n", failed.Err)
+		}
+		return failed.Code
 	case err == nil || terminal.Gone(err):
 		return exitOK // whoever read has seen enough
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):

@@ -65,7 +65,7 @@ func (c Command) Run(ctx context.Context, s terminal.Streams) error {
 	if err != nil {
 		return err
 	}
-	stream, resource, err := c.find(ctx, file)
+	stream, resource, err := Find(ctx, file, c.Cluster, c.Stream)
 	if err != nil {
 		return err
 	}
@@ -104,20 +104,21 @@ func (c Command) Run(ctx context.Context, s terminal.Streams) error {
 	return nil
 }
 
-// find says which Kinesis stream to read and whose it is. Control is asked
-// only where a cluster is named that the connect file does not describe.
-func (c Command) find(ctx context.Context, file connect.File) (stream, resource string, err error) {
+// Find says which Kinesis stream to read and whose it is: the one named, or that
+// of a cluster, or the connect file's. Control is asked only where a cluster is
+// named that the connect file does not describe.
+func Find(ctx context.Context, file connect.File, cluster, name string) (stream, resource string, err error) {
 	switch {
-	case c.Stream != "":
-		resource, err := ResourceOf(c.Stream)
-		return c.Stream, resource, err
-	case file.KinesisStream != "" && (c.Cluster == "" || c.Cluster == file.ClusterID || c.Cluster == file.ClusterResourceID):
+	case name != "":
+		resource, err := ResourceOf(name)
+		return name, resource, err
+	case file.KinesisStream != "" && (cluster == "" || cluster == file.ClusterID || cluster == file.ClusterResourceID):
 		return file.KinesisStream, file.ClusterResourceID, nil
-	case c.Cluster == "" && file == (connect.File{}):
+	case cluster == "" && file == (connect.File{}):
 		return "", "", connect.ErrNoMesh
-	case c.Cluster == "" && file.ClusterID != "":
-		c.Cluster = file.ClusterID // described by its name alone
-	case c.Cluster == "":
+	case cluster == "" && file.ClusterID != "":
+		cluster = file.ClusterID // described by its name alone
+	case cluster == "":
 		return "", "", errors.New("no stream named: use --cluster ID, or --stream NAME")
 	}
 	conn, err := file.Control()
@@ -127,13 +128,13 @@ func (c Command) find(ctx context.Context, file connect.File) (stream, resource 
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, connect.Patience)
 	defer cancel()
-	out, err := controlv1.NewControlServiceClient(conn).GetCluster(ctx, &controlv1.GetClusterRequest{ClusterId: c.Cluster})
+	out, err := controlv1.NewControlServiceClient(conn).GetCluster(ctx, &controlv1.GetClusterRequest{ClusterId: cluster})
 	if err != nil {
-		return "", "", connect.Explain("asking control for cluster "+c.Cluster, err)
+		return "", "", connect.Explain("asking control for cluster "+cluster, err)
 	}
-	cluster := out.GetCluster()
-	if cluster.GetStream().GetKinesisStream() == "" {
-		return "", "", fmt.Errorf("cluster %s has no activity stream: start one with `weir stream start --cluster %s`", c.Cluster, c.Cluster)
+	found := out.GetCluster()
+	if found.GetStream().GetKinesisStream() == "" {
+		return "", "", fmt.Errorf("cluster %s has no activity stream: start one with `weir stream start --cluster %s`", cluster, cluster)
 	}
-	return cluster.GetStream().GetKinesisStream(), cluster.GetClusterResourceId(), nil
+	return found.GetStream().GetKinesisStream(), found.GetClusterResourceId(), nil
 }

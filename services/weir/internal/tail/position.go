@@ -43,6 +43,9 @@ func ParsePosition(s string, now time.Time) (Position, error) {
 	return Position{}, fmt.Errorf("%q is no position: want trim-horizon, latest, a time such as 2026-01-31T15:04:05Z, or how long ago such as 15m", s)
 }
 
+// Time is the time that a position names; false for the ends of a stream.
+func (p Position) Time() (t time.Time, ok bool) { return p.at, !p.at.IsZero() }
+
 func (p Position) String() string {
 	switch p.kind {
 	case types.ShardIteratorTypeTrimHorizon:

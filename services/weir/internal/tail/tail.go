@@ -103,6 +103,7 @@ func Run(ctx context.Context, opts Options) (Summary, error) {
 		Options: opts,
 		opener:  newOpener(opts.KMS, opts.ResourceID),
 		shards:  make(map[string]bool),
+		tips:    make(map[string]bool),
 	}
 	err := r.run(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {

@@ -26,6 +26,22 @@ type Streams struct {
 	Err io.Writer
 }
 
+// Failure is an error that ends the command with a code of its own. Where Err
+// is nil, everything was said already.
+type Failure struct {
+	Code int
+	Err  error
+}
+
+func (f *Failure) Error() string {
+	if f.Err == nil {
+		return fmt.Sprintf("exit code %d", f.Code)
+	}
+	return f.Err.Error()
+}
+
+func (f *Failure) Unwrap() error { return f.Err }
+
 // Style is how to print on one writer.
 type Style struct {
 	// Color is true where colour sequences are understood and wanted.
