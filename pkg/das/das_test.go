@@ -197,8 +197,14 @@ func TestExtension(t *testing.T) {
 	if want := `"weir":{"v":1,"epoch":1,"n":[],"prev":"`; !bytes.Contains(empty, []byte(want)) || bytes.Contains(empty, []byte("gaps")) || bytes.Contains(empty, []byte("truncated")) {
 		t.Errorf("a heartbeat's extension is %s", empty)
 	}
-	if record, err := das.ParseRecord(empty); err != nil || record.Weir == nil || record.Weir.Epoch != 1 {
+	if record, err := das.ParseRecord(empty); err != nil || record.Weir == nil || record.Weir.Epoch != 1 || record.Weir.Through.Valid {
 		t.Errorf("ParseRecord(%s) = %+v, %v", empty, record, err)
+	}
+	for _, n := range []uint64{0, 42} {
+		beat := das.AppendHeartbeat(nil, "c", "d", &das.Extension{Epoch: 1, Through: das.Some(n)})
+		if record, err := das.ParseRecord(beat); err != nil || record.Weir.Through != das.Some(n) || !bytes.Contains(beat, fmt.Appendf(nil, `"n":[],"through":%d,"prev"`, n)) {
+			t.Errorf("ParseRecord(%s) = %+v, %v", beat, record, err)
+		}
 	}
 }
 

@@ -136,6 +136,7 @@ func (r *Record) parseExtension(data []byte) error {
 		V         int               `json:"v"`
 		Epoch     uint64            `json:"epoch"`
 		N         []uint64          `json:"n"`
+		Through   Nullable[uint64]  `json:"through"`
 		Gaps      []json.RawMessage `json:"gaps"`
 		Prev      Hash              `json:"prev"`
 		Last      Hash              `json:"last"`
@@ -155,7 +156,7 @@ func (r *Record) parseExtension(data []byte) error {
 	if len(in.N) != len(r.Elements) && (len(in.N) != 0 || !r.IsHeartbeat()) {
 		return fmt.Errorf("%d numbers for %d elements", len(in.N), len(r.Elements))
 	}
-	ext := Extension{Epoch: in.Epoch, Numbers: in.N, Prev: in.Prev, Last: in.Last}
+	ext := Extension{Epoch: in.Epoch, Numbers: in.N, Through: in.Through, Prev: in.Prev, Last: in.Last}
 	for _, raw := range in.Gaps {
 		gap, err := ParseGap(raw)
 		if err != nil {

@@ -14,6 +14,9 @@ type Extension struct {
 	// Numbers has the number of each list element: one number may have several,
 	// which then follow each other. It is empty for a heartbeat.
 	Numbers []uint64
+	// Through is the last number given to an item before Prev: what a record
+	// without items says of where the chain stands. Others leave it out.
+	Through Nullable[uint64]
 	// Gaps are the numbers lost. With the elements' numbers they make an
 	// unbroken sequence, which is the order of the chain.
 	Gaps []Gap
@@ -101,6 +104,10 @@ func (e *Extension) append(dst []byte) []byte {
 		dst = appendUint(dst, n)
 	}
 	dst = append(dst, ']')
+	if e.Through.Valid {
+		dst = append(dst, `,"through":`...)
+		dst = appendUint(dst, e.Through.Value)
+	}
 	for i := range e.Gaps {
 		dst = append(dst, listStart(i, `,"gaps":[`)...)
 		dst = e.Gaps[i].Append(dst)

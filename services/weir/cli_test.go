@@ -28,7 +28,7 @@ func nowhere(t *testing.T) {
 
 func TestHelpOfEverything(t *testing.T) {
 	for _, command := range []string{
-		"", "dev", "tail", "stream", "stream start", "stream stop", "stream status", "cluster", "cluster create", "cluster list",
+		"", "dev", "tail", "verify", "stream", "stream start", "stream stop", "stream status", "cluster", "cluster create", "cluster list",
 		"cluster show", "cluster delete", "instance", "instance add", "instance remove", "events", "events list", "localaws", "certs", "version",
 	} {
 		code, out, errs := run(append(strings.Fields(command), "--help")...)
@@ -36,7 +36,7 @@ func TestHelpOfEverything(t *testing.T) {
 			t.Errorf("weir %s --help: exit code %d, %q, %q", command, code, out, errs)
 		}
 	}
-	for _, command := range []string{"dev", "tail", "stream start", "cluster create", "events list", "localaws", "certs"} {
+	for _, command := range []string{"dev", "tail", "verify", "stream start", "cluster create", "events list", "localaws", "certs"} {
 		if _, out, _ := run(append(strings.Fields(command), "--help")...); !strings.Contains(out, "Example") {
 			t.Errorf("weir %s --help has no example", command)
 		}
@@ -54,6 +54,8 @@ func TestCalledWrongly(t *testing.T) {
 		{"tail --format xml", "--format", "weir tail --help"},
 		{"tail --from yesterday", "is no position", "weir tail --help"},
 		{"tail --cluster a --stream b", "--cluster", "weir tail --help"},
+		{"verify --from latest", "--from latest", "weir verify --help"},
+		{"verify --records a --cluster b", "--records", "weir verify --help"},
 		{"dev --ring-size lots", "is no size", "weir dev --help"},
 		{"dev --ring a --module b", "--ring captures a server of your own", "weir dev --help"},
 		{"dev --frobnicate", "--frobnicate", "weir dev --help"},
@@ -73,6 +75,9 @@ func TestWithoutAMesh(t *testing.T) {
 		if code != 1 || !strings.Contains(errs, "weir dev") || !strings.Contains(errs, "--connect") {
 			t.Errorf("weir %s: exit code %d, %q, want 1 and the ways to name a mesh", line, code, errs)
 		}
+	}
+	if code, _, errs := run("verify"); code != 2 || !strings.Contains(errs, "weir dev") {
+		t.Errorf("weir verify: exit code %d, %q, want 2: it was not checked", code, errs)
 	}
 	t.Setenv("WEIR_CONNECT", filepath.Join(t.TempDir(), "gone.json"))
 	if code, _, errs := run("stream", "status"); code != 1 || !strings.Contains(errs, "gone.json does not exist") {

@@ -58,7 +58,7 @@ func (p *pipeline) room(bytes int, now, ended time.Time) *record {
 // added follows an item that went into r: the chain and the ring's position
 // move with it, and a record that is full is closed.
 func (p *pipeline) added(r *record) {
-	p.hash = r.last
+	p.hash, p.through = r.last, r.through
 	r.end = p.reader.Position()
 	r.end.Hash = r.last
 	if r.events >= maxRecordEvents || len(r.list) >= p.maxBytes {

@@ -91,6 +91,7 @@ type pipeline struct {
 	window    window
 	open      *record // being filled; nil when there is none
 	hash      chain.Hash
+	through   uint64 // the number that hash is after
 	lost      uint64
 	losses    losses  // as the log has to be told of them
 	scratch   []byte  // one event's elements, before it is known where they go
@@ -127,6 +128,7 @@ func newPipeline(cfg Config) *pipeline {
 		maxBytes:           maxRecordBytes,
 		reader:             reader,
 		hash:               position.Hash,
+		through:            position.Number,
 		lost:               position.Lost,
 		losses:             losses{log: cfg.Log},
 		nap:                minNap,
@@ -231,11 +233,11 @@ func (p *pipeline) beat() {
 	if !p.cfg.Recording() || p.heartbeat != nil || !p.cfg.Ring.EngineRunning() {
 		return
 	}
-	hash := p.hash
-	if p.open != nil {
-		hash = p.open.prev
+	hash, through := p.hash, p.through
+	if p.open != nil && !p.open.empty() {
+		hash, through = p.open.prev, p.open.first-1
 	}
-	p.heartbeat = &record{prev: hash, last: hash}
+	p.heartbeat = &record{prev: hash, last: hash, through: through}
 	p.heartbeat.close(p, "")
 	p.outbox.Send(&p.heartbeat.out)
 }

@@ -161,6 +161,11 @@ func (b *bench) accountRecord(r *das.Record, events, lost map[uint64]string, aft
 	for len(gaps) > 0 {
 		tellGap()
 	}
+	if at := r.Weir.Through; at.Valid != (len(r.Weir.Numbers) == 0 && len(r.Weir.Gaps) == 0) {
+		b.t.Fatalf("a record of %d numbers and %d gaps: through %v", len(r.Weir.Numbers), len(r.Weir.Gaps), at)
+	} else if was, seen := after[at.Value]; at.Valid && seen && was != r.Weir.Prev {
+		b.t.Fatalf("a heartbeat says that the chain is at %v after %d, the records say %v", r.Weir.Prev, at.Value, was)
+	}
 	if das.Hash(hash) != r.Weir.Last && !refused {
 		b.t.Fatalf("the chain of a record leads to %v, it says %v", das.Hash(hash), r.Weir.Last)
 	}
@@ -301,7 +306,7 @@ func TestRecordsKeepTheirLimits(t *testing.T) {
 func TestHeartbeatGoesWithTheStream(t *testing.T) {
 	b := newBench(t, 64<<10)
 	stop := b.run(time.Second)
-	b.put(1)
+	b.put(3)
 	beats := func() (n int) {
 		for _, r := range b.crypto.Journal() {
 			if bytes.Contains(r.GetPlaintext(), []byte(`"databaseActivityEventList":[{"type":"heartbeat"}]`)) {
@@ -311,7 +316,16 @@ func TestHeartbeatGoesWithTheStream(t *testing.T) {
 		return n
 	}
 	b.eventually("two heartbeats", func() bool { return beats() >= 2 })
+	b.eventually("a heartbeat that says where the chain stands", func() bool {
+		for _, r := range b.crypto.Journal() {
+			if bytes.Contains(r.GetPlaintext(), []byte(`"n":[],"through":3,"prev"`)) {
+				return true
+			}
+		}
+		return false
+	})
 	stop()
+	b.account()
 
 	before := beats()
 	b.desired.Recording = false

@@ -24,7 +24,7 @@ type record struct {
 	prev      chain.Hash // before the first item
 	last      chain.Hash // after the last item
 
-	first, through uint64        // the numbers it accounts for, gaps included
+	first, through uint64        // the numbers it accounts for, gaps included; of a heartbeat, where the chain stands
 	end            ring.Position // where the ring's tail goes when it is durable
 	events, lost   uint64
 	begun          time.Time // when its first item was read; for the 20 ms
@@ -76,6 +76,9 @@ func (r *record) close(p *pipeline, traceparent string) {
 	}
 	extension := das.Extension{
 		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Prev: das.Hash(r.prev), Last: das.Hash(r.last),
+	}
+	if r.empty() {
+		extension.Through = das.Some(r.through)
 	}
 	r.out = outbox.Record{
 		Plaintext:    das.AppendRecord(nil, p.clusterResourceID, p.instanceResourceID, list, &extension),
