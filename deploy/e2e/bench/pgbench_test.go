@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -60,19 +61,27 @@ func allCells(t *testing.T) (all []cell) {
 	return all
 }
 
-// audits are what is compared: each starts a server on the same data, runs the
-// cells, and ends it.
+// audits are what is compared. All their servers run at the same time, on data of
+// their own, and one at a time is measured: a machine whose speed drifts slows
+// neighbours alike.
 var audits = []string{"none", "pgaudit", "weir, sink", "weir, mesh"}
 
-// TestPgbench measures what auditing costs. Every round runs every audit on the
-// same database, one after the other, in an order that turns; the median of the
-// rounds counts.
+// TestPgbench measures what auditing costs. Every round runs every cell under
+// every audit, one right after the other, in an order that turns. What counts is
+// the median over the rounds of the share of the unaudited run beside it.
 func TestPgbench(t *testing.T) {
 	b := &board{t: t, dir: scratch(t), tps: map[string]map[string][]float64{}}
 	b.fill()
+	servers := map[string]*postgres.Server{}
+	for _, audit := range audits {
+		servers[audit] = b.serve(audit)
+	}
 	for round := range *rounds {
-		for i := range audits {
-			b.run(audits[(i+round)%len(audits)])
+		for _, c := range allCells(t) {
+			for i := range audits {
+				audit := audits[(i+round)%len(audits)]
+				b.measure(audit, servers[audit], c)
+			}
 		}
 	}
 	b.print()
@@ -82,7 +91,7 @@ func TestPgbench(t *testing.T) {
 type board struct {
 	t   *testing.T
 	dir string
-	tps map[string]map[string][]float64 // by audit, by cell
+	tps map[string]map[string][]float64 // by audit, by cell, one for each round
 }
 
 // settings are the same for every audit.
@@ -90,15 +99,19 @@ var settings = map[string]string{
 	"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum": "off", "max_connections": "100",
 }
 
-func (b *board) options() postgres.Options {
-	o := postgres.Options{Dir: filepath.Join(b.dir, "postgres"), Settings: map[string]string{}}
+func (b *board) options(audit string) postgres.Options {
+	o := postgres.Options{Dir: b.home(audit), Settings: map[string]string{}}
 	for k, v := range settings {
 		o.Settings[k] = v
 	}
 	return o
 }
 
-// start starts a server on the database that fill made.
+func (b *board) home(audit string) string {
+	return filepath.Join(b.dir, strings.ReplaceAll(audit, ", ", "-"))
+}
+
+// start starts a server, which stops with the test.
 func (b *board) start(o postgres.Options) *postgres.Server {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -107,64 +120,81 @@ func (b *board) start(o postgres.Options) *postgres.Server {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.t.Cleanup(func() { b.stop(pg) })
 	return pg
 }
 
+// fill makes the database once, and gives each audit a copy.
 func (b *board) fill() {
-	pg := b.start(b.options())
-	defer pg.Stop(postgres.Fast)
+	pg, err := postgres.Start(context.Background(), b.options(audits[0]))
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	b.pgbench(pg, "-i", "-q", "-s", strconv.Itoa(*scale))
+	b.stop(pg)
+	for _, audit := range audits[1:] {
+		if out, err := exec.Command("cp", "-a", b.home(audits[0]), b.home(audit)).CombinedOutput(); err != nil {
+			b.t.Fatalf("copying the database: %v: %s", err, out)
+		}
+	}
 }
 
-// run measures every cell under one audit.
-func (b *board) run(audit string) {
-	o := b.options()
+// serve starts the audit's server and whatever belongs to it, and reads its data into memory.
+func (b *board) serve(audit string) *postgres.Server {
+	b.t.Helper()
+	o := b.options(audit)
+	var pg *postgres.Server
 	switch audit {
 	case "none":
-		pg := b.start(o)
-		b.measure(audit, pg)
-		b.stop(pg)
+		pg = b.start(o)
 	case "pgaudit":
 		o.Settings["shared_preload_libraries"] = "pgaudit"
 		o.Settings["pgaudit.log"] = "all"
 		o.Settings["logging_collector"] = "on"
 		o.Settings["log_destination"] = "csvlog"
 		o.Settings["log_directory"] = "audit"
-		pg := b.start(o)
-		b.measure(audit, pg)
-		b.stop(pg)
-		os.RemoveAll(filepath.Join(b.dir, "postgres", "data", "audit"))
+		pg = b.start(o)
 	case "weir, sink":
 		o.Module, o.RingFile = filepath.Join(binDir, "weir.so"), "/dev/shm/"+filepath.Base(b.dir)+".ring"
-		defer os.Remove(o.RingFile)
-		pg := b.start(o)
-		sink := exec.Command(filepath.Join(binDir, "ringsink"), o.RingFile)
-		sink.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		sink.Stderr = os.Stderr
-		if err := sink.Start(); err != nil {
-			b.t.Fatal(err)
-		}
-		b.measure(audit, pg)
-		sink.Process.Signal(syscall.SIGTERM)
-		sink.Wait()
-		b.stop(pg)
+		b.t.Cleanup(func() { os.Remove(o.RingFile) })
+		pg = b.start(o)
+		b.drain(o.RingFile)
 	case "weir, mesh":
-		b.t.Run("mesh", func(t *testing.T) { b.underMesh(t, audit, o) })
+		pg = b.underMesh(o)
 	}
+	b.pgbench(pg, "-n", "-S", "-c", "4", "-j", "2", "-T", "5")
+	return pg
 }
 
-func (b *board) underMesh(t *testing.T, audit string, o postgres.Options) {
-	m := mesh.Start(t, mesh.Options{NoServer: true, NoStream: true})
+// drain reads the ring and discards what it reads.
+func (b *board) drain(ring string) {
+	b.t.Helper()
+	sink := exec.Command(filepath.Join(binDir, "ringsink"), ring)
+	sink.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	sink.Stderr = os.Stderr
+	if err := sink.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() {
+		sink.Process.Signal(syscall.SIGTERM)
+		sink.Wait()
+	})
+}
+
+func (b *board) underMesh(o postgres.Options) *postgres.Server {
+	m := mesh.Start(b.t, mesh.Options{NoServer: true, NoStream: true})
 	o.Module, o.RingFile = m.Module(), m.Ring()
 	pg := b.start(o)
-	defer b.stop(pg)
 	m.MustWeir("stream", "start", "--cluster", "test", "--kms-key", m.KMSKeyID, "--mode", "async", "--wait")
-	b.measure(audit, pg)
-	n, err := m.Numbers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Printf("mesh: %d events, %d of them lost and told\n", n.Number, n.Lost)
+	b.t.Cleanup(func() {
+		n, err := m.Numbers()
+		if err != nil {
+			b.t.Error(err)
+			return
+		}
+		fmt.Printf("mesh: %d events, %d of them lost and told\n", n.Number, n.Lost)
+	})
+	return pg
 }
 
 func (b *board) stop(pg *postgres.Server) {
@@ -176,22 +206,18 @@ func (b *board) stop(pg *postgres.Server) {
 
 var tpsLine = regexp.MustCompile(`tps = ([0-9.]+)`)
 
-func (b *board) measure(audit string, pg *postgres.Server) {
+func (b *board) measure(audit string, pg *postgres.Server, c cell) {
 	b.t.Helper()
-	// Reads what the last server's end threw out of memory.
-	b.pgbench(pg, "-n", "-S", "-c", "4", "-j", "2", "-T", "3")
-	for _, c := range allCells(b.t) {
-		m := tpsLine.FindStringSubmatch(b.pgbench(pg, c.args()...))
-		if m == nil {
-			b.t.Fatal("pgbench printed no tps")
-		}
-		tps, _ := strconv.ParseFloat(m[1], 64)
-		if b.tps[audit] == nil {
-			b.tps[audit] = map[string][]float64{}
-		}
-		b.tps[audit][c.String()] = append(b.tps[audit][c.String()], tps)
-		fmt.Printf("%-12s %-20s %10.0f tps\n", audit, c, tps)
+	m := tpsLine.FindStringSubmatch(b.pgbench(pg, c.args()...))
+	if m == nil {
+		b.t.Fatal("pgbench printed no tps")
 	}
+	tps, _ := strconv.ParseFloat(m[1], 64)
+	if b.tps[audit] == nil {
+		b.tps[audit] = map[string][]float64{}
+	}
+	b.tps[audit][c.String()] = append(b.tps[audit][c.String()], tps)
+	fmt.Printf("%-12s %-20s %10.0f tps\n", audit, c, tps)
 }
 
 func (b *board) pgbench(pg *postgres.Server, args ...string) string {
@@ -206,13 +232,17 @@ func (b *board) pgbench(pg *postgres.Server, args ...string) string {
 
 // print prints the table of docs/benchmarks.md.
 func (b *board) print() {
-	fmt.Printf("\n| median of %d rounds, tps | %s | %s | %s | %s |\n|---|---|---|---|---|\n", *rounds, audits[0], audits[1], audits[2], audits[3])
+	fmt.Printf("\n| median of %d rounds, tps | %s |\n|---%s|\n", *rounds, strings.Join(audits, " | "), strings.Repeat("|---", len(audits)))
 	for _, c := range allCells(b.t) {
 		fmt.Printf("| %s, %s, %d clients |", c.script, c.mode, c.clients)
-		base := middle(b.tps["none"][c.String()])
+		base := b.tps["none"][c.String()]
 		for _, audit := range audits {
-			tps := middle(b.tps[audit][c.String()])
-			fmt.Printf(" %.0f (%.0f %%) |", tps, 100*tps/base)
+			tps := b.tps[audit][c.String()]
+			shares := make([]float64, len(tps))
+			for i := range tps {
+				shares[i] = 100 * tps[i] / base[i]
+			}
+			fmt.Printf(" %.0f (%.0f %%) |", middle(tps), middle(shares))
 		}
 		fmt.Println()
 	}
