@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-das/weir/pkg/certs"
 	"github.com/weir-das/weir/pkg/fault"
@@ -145,10 +146,30 @@ func TestWhatIsRefused(t *testing.T) {
 			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k"})
 			return err
 		}, "mode: missing"},
-		"sync": {func() error {
-			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC})
+		"level of async": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_ASYNC, SyncLevel: controlv1.SyncLevel_SYNC_LEVEL_STRICT})
 			return err
-		}, "synchronous mode is not available in this version"},
+		}, "mode async: sync_level, on_failure and sync_timeout are for mode sync"},
+		"unknown level": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC, SyncLevel: 9})
+			return err
+		}, "sync_level 9: unknown, want transaction, statement or strict"},
+		"unknown policy": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC, OnFailure: 9})
+			return err
+		}, "on_failure 9: unknown, want continue or fail_operation"},
+		"short time-out": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC, SyncTimeout: durationpb.New(9 * time.Millisecond)})
+			return err
+		}, "sync_timeout: 9ms, want 10ms to 10m0s"},
+		"long time-out": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC, SyncTimeout: durationpb.New(11 * time.Minute)})
+			return err
+		}, "sync_timeout: 11m0s, want 10ms to 10m0s"},
+		"no time-out": {func() error {
+			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", KmsKeyId: "k", Mode: controlv1.StreamMode_STREAM_MODE_SYNC, SyncTimeout: durationpb.New(0)})
+			return err
+		}, "sync_timeout: 0s, want"},
 		"no key": {func() error {
 			_, err := client.StartStream(ctx, &controlv1.StartStreamRequest{ClusterId: "orders", Mode: controlv1.StreamMode_STREAM_MODE_ASYNC})
 			return err

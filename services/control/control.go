@@ -22,6 +22,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -35,6 +36,7 @@ import (
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 	publisherv1 "github.com/weir-das/weir/proto/gen/weir/publisher/v1"
 	"github.com/weir-das/weir/services/control/internal/grpcapi"
+	"github.com/weir-das/weir/services/control/internal/proof"
 	"github.com/weir-das/weir/services/control/internal/registry"
 	"github.com/weir-das/weir/services/control/internal/stream"
 )
@@ -95,7 +97,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	controlv1.RegisterControlServiceServer(server, grpcapi.New(reg, cryptov1.NewCryptoServiceClient(crypto), limits, time.Now, log))
+	durable := proof.New(func(ctx context.Context) error { return journal.ProveDurable(ctx, conn) }, log)
+	controlv1.RegisterControlServiceServer(server, grpcapi.New(reg, cryptov1.NewCryptoServiceClient(crypto), durable, limits, time.Now, log))
 
 	// The mirror outlives the server, for calls that are still open read it.
 	mirror, stopMirror := context.WithCancel(context.WithoutCancel(ctx))
@@ -104,6 +107,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	mirrored.Go(func() error { return reg.Run(mirror) })
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return reg.Lead(ctx, holder(), reconciler.Run) })
+	work.Go(func() error {
+		reconnected := conn.NATS().StatusChanged(nats.CONNECTED)
+		defer conn.NATS().RemoveStatusListener(reconnected)
+		return durable.Run(ctx, reconnected, func() bool { return stream.AnySync(reg) })
+	})
 	work.Go(func() error {
 		if cfg.Listener != nil {
 			return server.ServeListener(ctx, cfg.Listener)

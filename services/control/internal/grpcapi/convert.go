@@ -1,6 +1,9 @@
 package grpcapi
 
 import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
@@ -23,17 +26,31 @@ func (s *Server) cluster(c registry.Cluster, reps reports) *controlv1.Cluster {
 
 func (s *Server) stream(c registry.Cluster, reps reports) *controlv1.Stream {
 	st := c.Stream
+	problem := stream.Problem(c, reps, s.now(), s.lim)
+	if st.Params.Mode == stream.ModeSync && st.Status != registry.Stopped {
+		problem = joinProblems(problem, s.proof.Problem())
+	}
 	return &controlv1.Stream{
 		Status:              status(st.Status),
 		Mode:                mode(st.Params.Mode),
+		SyncLevel:           level(st.Params.SyncLevel),
+		OnFailure:           policy(st.Params.OnFailure),
+		SyncTimeout:         timeout(st.Params.SyncTimeout),
 		KmsKeyId:            st.Params.KMSKeyID,
 		KinesisStream:       st.KinesisStream,
 		RecordLayout:        layout(st.Params.RecordLayout),
 		StatusSince:         timestamppb.New(st.Since),
-		Problem:             stream.Problem(c, reps, s.now(), s.lim),
+		Problem:             problem,
 		Generation:          st.Told.Generation,
 		DeleteKinesisStream: st.DeleteKinesis,
 	}
+}
+
+func joinProblems(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "; " + b
 }
 
 func instances(c registry.Cluster, reps reports) []*controlv1.Instance {
@@ -62,6 +79,9 @@ func desired(c registry.Cluster, in registry.Instance) *controlv1.Desired {
 		KinesisStream:      c.Stream.KinesisStream,
 		RecordLayout:       layout(told.Params.RecordLayout),
 		Engine:             c.Engine,
+		SyncLevel:          level(told.Params.SyncLevel),
+		OnFailure:          policy(told.Params.OnFailure),
+		SyncTimeout:        timeout(told.Params.SyncTimeout),
 	}
 }
 
@@ -80,10 +100,42 @@ func status(s registry.Status) controlv1.StreamStatus {
 }
 
 func mode(m string) controlv1.StreamMode {
-	if m == stream.ModeAsync {
+	switch m {
+	case stream.ModeAsync:
 		return controlv1.StreamMode_STREAM_MODE_ASYNC
+	case stream.ModeSync:
+		return controlv1.StreamMode_STREAM_MODE_SYNC
 	}
 	return controlv1.StreamMode_STREAM_MODE_UNSPECIFIED // never started
+}
+
+func level(l string) controlv1.SyncLevel {
+	switch l {
+	case stream.LevelTransaction:
+		return controlv1.SyncLevel_SYNC_LEVEL_TRANSACTION
+	case stream.LevelStatement:
+		return controlv1.SyncLevel_SYNC_LEVEL_STATEMENT
+	case stream.LevelStrict:
+		return controlv1.SyncLevel_SYNC_LEVEL_STRICT
+	}
+	return controlv1.SyncLevel_SYNC_LEVEL_UNSPECIFIED // not synchronous
+}
+
+func policy(p string) controlv1.FailurePolicy {
+	switch p {
+	case stream.PolicyContinue:
+		return controlv1.FailurePolicy_FAILURE_POLICY_CONTINUE
+	case stream.PolicyFail:
+		return controlv1.FailurePolicy_FAILURE_POLICY_FAIL_OPERATION
+	}
+	return controlv1.FailurePolicy_FAILURE_POLICY_UNSPECIFIED // not synchronous
+}
+
+func timeout(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil // not synchronous
+	}
+	return durationpb.New(d)
 }
 
 func layout(l string) controlv1.RecordLayout {

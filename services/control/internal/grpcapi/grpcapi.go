@@ -22,6 +22,7 @@ import (
 	"github.com/weir-das/weir/pkg/rpc"
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
+	"github.com/weir-das/weir/services/control/internal/proof"
 	"github.com/weir-das/weir/services/control/internal/registry"
 	"github.com/weir-das/weir/services/control/internal/stream"
 )
@@ -35,6 +36,7 @@ type Server struct {
 
 	reg    *registry.Registry
 	crypto cryptov1.CryptoServiceClient
+	proof  *proof.Proof
 	lim    stream.Limits
 	now    func() time.Time
 	log    *slog.Logger
@@ -43,8 +45,8 @@ type Server struct {
 var _ controlv1.ControlServiceServer = (*Server)(nil)
 
 // New returns a Server. now is the clock that reports and documents are stamped with.
-func New(reg *registry.Registry, crypto cryptov1.CryptoServiceClient, lim stream.Limits, now func() time.Time, log *slog.Logger) *Server {
-	return &Server{reg: reg, crypto: crypto, lim: lim, now: now, log: log}
+func New(reg *registry.Registry, crypto cryptov1.CryptoServiceClient, prf *proof.Proof, lim stream.Limits, now func() time.Time, log *slog.Logger) *Server {
+	return &Server{reg: reg, crypto: crypto, proof: prf, lim: lim, now: now, log: log}
 }
 
 // callers are those who may call a method, of those whom the server lets in.

@@ -35,6 +35,11 @@ func (s *Server) StartStream(ctx context.Context, req *controlv1.StartStreamRequ
 	if err != nil {
 		return nil, err
 	}
+	if p.Mode == stream.ModeSync {
+		if err := s.prove(ctx, id); err != nil {
+			return nil, err
+		}
+	}
 	resourceID, try := c.ResourceID, c.Stream.Status == registry.Stopped
 	if try {
 		if err := s.tryKey(ctx, resourceID, p.KMSKeyID); err != nil {
@@ -50,7 +55,7 @@ func (s *Server) StartStream(ctx context.Context, req *controlv1.StartStreamRequ
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("stream is wanted", obs.KeyCluster, id, "mode", p.Mode, "key", p.KMSKeyID)
+	s.log.Info("stream is wanted", obs.KeyCluster, id, "mode", p.Mode, "level", p.SyncLevel, "on_failure", p.OnFailure, "key", p.KMSKeyID)
 	return &controlv1.StartStreamResponse{Stream: s.stream(c, nil)}, nil
 }
 
@@ -64,12 +69,16 @@ func params(req *controlv1.StartStreamRequest) (id string, p registry.Params, er
 	switch mode := req.GetMode(); mode {
 	case controlv1.StreamMode_STREAM_MODE_ASYNC:
 		p.Mode = stream.ModeAsync
+		if req.GetSyncLevel() != 0 || req.GetOnFailure() != 0 || req.GetSyncTimeout() != nil {
+			invalid("mode async: sync_level, on_failure and sync_timeout are for mode sync")
+		}
 	case controlv1.StreamMode_STREAM_MODE_SYNC:
-		invalid("mode sync: synchronous mode is not available in this version, async is")
+		p.Mode = stream.ModeSync
+		errs = append(errs, syncParams(req, &p))
 	case controlv1.StreamMode_STREAM_MODE_UNSPECIFIED:
-		invalid("mode: missing, want async")
+		invalid("mode: missing, want async or sync")
 	default:
-		invalid("mode %d: unknown, want async", mode)
+		invalid("mode %d: unknown, want async or sync", mode)
 	}
 	switch layout := req.GetRecordLayout(); layout {
 	case controlv1.RecordLayout_RECORD_LAYOUT_UNSPECIFIED, controlv1.RecordLayout_RECORD_LAYOUT_PACKED:
@@ -84,6 +93,52 @@ func params(req *controlv1.StartStreamRequest) (id string, p registry.Params, er
 		errs = append(errs, err)
 	}
 	return id, p, fault.As(fault.Invalid, errors.Join(errs...))
+}
+
+// syncParams checks what a start in synchronous mode says beside, and fills in
+// what it leaves out.
+func syncParams(req *controlv1.StartStreamRequest, p *registry.Params) error {
+	var errs []error
+	switch level := req.GetSyncLevel(); level {
+	case controlv1.SyncLevel_SYNC_LEVEL_UNSPECIFIED, controlv1.SyncLevel_SYNC_LEVEL_TRANSACTION:
+		p.SyncLevel = stream.LevelTransaction
+	case controlv1.SyncLevel_SYNC_LEVEL_STATEMENT:
+		p.SyncLevel = stream.LevelStatement
+	case controlv1.SyncLevel_SYNC_LEVEL_STRICT:
+		p.SyncLevel = stream.LevelStrict
+	default:
+		errs = append(errs, fmt.Errorf("sync_level %d: unknown, want transaction, statement or strict", level))
+	}
+	switch policy := req.GetOnFailure(); policy {
+	case controlv1.FailurePolicy_FAILURE_POLICY_UNSPECIFIED, controlv1.FailurePolicy_FAILURE_POLICY_CONTINUE:
+		p.OnFailure = stream.PolicyContinue
+	case controlv1.FailurePolicy_FAILURE_POLICY_FAIL_OPERATION:
+		p.OnFailure = stream.PolicyFail
+	default:
+		errs = append(errs, fmt.Errorf("on_failure %d: unknown, want continue or fail_operation", policy))
+	}
+	p.SyncTimeout = stream.UsualSyncTimeout
+	if d := req.GetSyncTimeout(); d != nil {
+		// The engine counts milliseconds.
+		p.SyncTimeout = d.AsDuration().Truncate(time.Millisecond)
+		if !d.IsValid() || p.SyncTimeout < stream.MinSyncTimeout || p.SyncTimeout > stream.MaxSyncTimeout {
+			errs = append(errs, fmt.Errorf("sync_timeout: %v, want %v to %v", d.AsDuration(), stream.MinSyncTimeout, stream.MaxSyncTimeout))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prove refuses synchronous mode where the journal acknowledges what a loss of
+// power would take: sessions would wait for a promise that nobody keeps.
+func (s *Server) prove(ctx context.Context, id string) error {
+	err := s.proof.Ask(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case fault.Is(err, fault.Invalid):
+		return fault.As(fault.Invalid, fmt.Errorf("stream of %s: mode sync is refused: %w", id, err))
+	}
+	return fault.As(fault.NotReady, fmt.Errorf("stream of %s: mode sync is refused until the journal proves that it syncs every record: %w", id, err))
 }
 
 func checkKeyID(key string) error {

@@ -72,9 +72,20 @@ type Stream struct {
 
 // Params are what a start of the stream says.
 type Params struct {
-	Mode         string `json:"mode"`       // async
+	Mode         string `json:"mode"`       // async or sync
 	KMSKeyID     string `json:"kms_key_id"` // as it was given
 	RecordLayout string `json:"record_layout"`
+
+	// What follows is empty but in synchronous mode, and whole in it.
+	SyncLevel   string        `json:"sync_level,omitempty"`   // transaction, statement or strict
+	OnFailure   string        `json:"on_failure,omitempty"`   // continue or fail_operation
+	SyncTimeout time.Duration `json:"sync_timeout,omitempty"` // in ns
+}
+
+// SameRecords says whether records made for p are the ones that q wants: how
+// sessions and the stream go together may differ, and be changed while it runs.
+func (p Params) SameRecords(q Params) bool {
+	return p.KMSKeyID == q.KMSKeyID && p.RecordLayout == q.RecordLayout
 }
 
 // Told changes as a whole, with Generation. Its Params stay when Recording

@@ -127,9 +127,12 @@ func (m *machine) some(t *rapid.T) *capture { return rapid.SampledFrom(m.capture
 
 func (m *machine) start(t *rapid.T) {
 	p := registry.Params{Mode: stream.ModeAsync, KMSKeyID: rapid.SampledFrom([]string{"k1", "k2"}).Draw(t, "key"), RecordLayout: stream.LayoutPacked}
+	if level := rapid.SampledFrom([]string{"", stream.LevelTransaction, stream.LevelStrict}).Draw(t, "level"); level != "" {
+		p.Mode, p.SyncLevel, p.OnFailure, p.SyncTimeout = stream.ModeSync, level, stream.PolicyContinue, time.Second
+	}
 	was := m.get().Stream
 	_, err := m.reg.Change(m.ctx, m.id, func(c *registry.Cluster) error { return stream.Start(c, p, m.now) })
-	ok := was.Status == registry.Stopped || (was.Status != registry.Stopping && was.Params == p)
+	ok := was.Status == registry.Stopped || (was.Status != registry.Stopping && was.Params.SameRecords(p))
 	switch {
 	case ok && fault.Is(err, fault.NotReady): // too many events wait
 	case ok != (err == nil), err != nil && !fault.Is(err, fault.Conflict):

@@ -36,11 +36,20 @@ import (
 	"github.com/weir-das/weir/services/control/internal/registry"
 )
 
-// Layouts and modes as they are kept.
+// Layouts, modes, levels and policies as they are kept.
 const (
-	ModeAsync    = "async"
-	LayoutPacked = "packed"
-	LayoutAurora = "aurora"
+	ModeAsync        = "async"
+	ModeSync         = "sync"
+	LayoutPacked     = "packed"
+	LayoutAurora     = "aurora"
+	LevelTransaction = "transaction"
+	LevelStatement   = "statement"
+	LevelStrict      = "strict"
+	PolicyContinue   = "continue"
+	PolicyFail       = "fail_operation"
+	MinSyncTimeout   = 10 * time.Millisecond
+	MaxSyncTimeout   = 10 * time.Minute
+	UsualSyncTimeout = 5 * time.Second
 )
 
 // maxNotices bounds how many events may wait for a notifier that is away. The
@@ -48,14 +57,22 @@ const (
 const maxNotices = 32
 
 // Start makes the stream start. With the parameters that it has already it
-// changes nothing. A fault.Conflict says why it cannot start now.
+// changes nothing. Of a stream that runs, mode, level, policy and time-out are
+// changed as it runs: the captures are told, and no record is lost or repeated.
+// A fault.Conflict says why it cannot start now.
 func Start(c *registry.Cluster, p registry.Params, now time.Time) error {
 	s := &c.Stream
 	switch s.Status {
 	case registry.Starting, registry.Started:
+		if !s.Params.SameRecords(p) {
+			return fault.As(fault.Conflict, fmt.Errorf("stream of %s is %s with key %s and layout %s: stop it before it is started with others; only its mode can change while it runs",
+				c.ID, s.Status, s.Params.KMSKeyID, s.Params.RecordLayout))
+		}
 		if s.Params != p {
-			return fault.As(fault.Conflict, fmt.Errorf("stream of %s is %s with mode %s, key %s and layout %s: stop it before it is started differently",
-				c.ID, s.Status, s.Params.Mode, s.Params.KMSKeyID, s.Params.RecordLayout))
+			s.Params = p
+			if s.Told.Recording { // else the captures are told when the Kinesis stream is there
+				tell(s, true, now)
+			}
 		}
 		return nil
 	case registry.Stopping:
@@ -108,4 +125,11 @@ func reach(s *registry.Stream, status registry.Status, problem string, now time.
 	s.Status, s.Since = status, now
 	s.Problem = problem
 	s.Notices = append(s.Notices, registry.Notice{Status: status, Generation: s.Told.Generation, At: now})
+}
+
+// AnySync says whether a stream is synchronous, or to be.
+func AnySync(reg *registry.Registry) bool {
+	return len(reg.SeenAll(func(c registry.Cluster) bool {
+		return c.Stream.Params.Mode == ModeSync && c.Stream.Status != registry.Stopped
+	})) > 0
 }

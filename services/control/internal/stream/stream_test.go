@@ -78,6 +78,36 @@ func TestStopOfWhatNeverStarted(t *testing.T) {
 	}
 }
 
+// What a session waits for changes while the stream runs; the captures are told
+// once they were told to record at all.
+func TestModeChangesAsTheStreamRuns(t *testing.T) {
+	sync := k1
+	sync.Mode, sync.SyncLevel, sync.OnFailure, sync.SyncTimeout = stream.ModeSync, stream.LevelStrict, stream.PolicyFail, time.Second
+	for _, tt := range []struct {
+		status   registry.Status
+		told     bool
+		from, to registry.Params
+		next     uint64 // the generation after
+	}{
+		{registry.Started, true, k1, sync, 5},
+		{registry.Started, true, sync, k1, 5},
+		{registry.Started, true, sync, sync, 4},
+		{registry.Starting, true, k1, sync, 5},
+		{registry.Starting, false, k1, sync, 4},
+	} {
+		c := registry.Cluster{ID: "orders", Stream: registry.Stream{Status: tt.status, Since: noon, Params: tt.from}}
+		c.Stream.Told = registry.Told{Generation: 4, Recording: tt.told, At: noon}
+		if tt.told {
+			c.Stream.Told.Params = tt.from
+		}
+		err := stream.Start(&c, tt.to, noon.Add(time.Minute))
+		s := c.Stream
+		if err != nil || s.Params != tt.to || s.Status != tt.status || !s.Since.Equal(noon) || s.Told.Generation != tt.next || tt.told && s.Told.Params != tt.to {
+			t.Errorf("from %s to %s while %s: %v, %+v, want generation %d and nothing else new", tt.from.Mode, tt.to.Mode, tt.status, err, s, tt.next)
+		}
+	}
+}
+
 // A notifier that is away for long keeps streams from being started, not from
 // being stopped.
 func TestEventsThatWaitAreBounded(t *testing.T) {

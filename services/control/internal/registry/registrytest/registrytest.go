@@ -53,6 +53,9 @@ func (n *NATS) Stop() { n.server.Stop() }
 // Restart starts a stopped server again.
 func (n *NATS) Restart() { n.start() }
 
+// Sync makes the server sync every write, or not, from its next start on.
+func (n *NATS) Sync(always bool) { n.opts.LazySync = !always }
+
 // Config is how a service reaches the server.
 func (n *NATS) Config(service string) journal.Config {
 	return journal.Config{URL: n.server.URL(), TLS: certs.TLS(n.Certs, service)}
