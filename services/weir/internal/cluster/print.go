@@ -17,7 +17,7 @@ func PrintStream(w io.Writer, st *controlv1.Stream) error {
 	}
 	if st.GetKinesisStream() != "" {
 		lines = append(lines, [][2]string{
-			{"mode", word(st.GetMode().String(), "STREAM_MODE_")},
+			{"mode", modeOf(st)},
 			{"KMS key", st.GetKmsKeyId()},
 			{"Kinesis", st.GetKinesisStream()},
 			{"layout", word(st.GetRecordLayout().String(), "RECORD_LAYOUT_")},
@@ -34,6 +34,16 @@ func PrintStream(w io.Writer, st *controlv1.Stream) error {
 	return nil
 }
 
+// modeOf says how sessions and the stream go together.
+func modeOf(st *controlv1.Stream) string {
+	mode := word(st.GetMode().String(), "STREAM_MODE_")
+	if st.GetMode() != controlv1.StreamMode_STREAM_MODE_SYNC {
+		return mode
+	}
+	return fmt.Sprintf("%s, level %s, on failure %s, time-out %v", mode, word(st.GetSyncLevel().String(), "SYNC_LEVEL_"),
+		word(st.GetOnFailure().String(), "FAILURE_POLICY_"), st.GetSyncTimeout().AsDuration())
+}
+
 // PrintInstances prints instances and what their captures last said.
 func PrintInstances(w io.Writer, instances []*controlv1.Instance) error {
 	if len(instances) == 0 {
@@ -42,7 +52,7 @@ func PrintInstances(w io.Writer, instances []*controlv1.Instance) error {
 	}
 	var rows [][]string
 	for _, in := range instances {
-		row := []string{in.GetInstanceId(), "never heard of", "-", "-", "-", "-", in.GetInstanceResourceId()}
+		row := []string{in.GetInstanceId(), "never heard of", "-", "-", "-", "-", "-", "-", "-", in.GetInstanceResourceId()}
 		if r := in.GetReport(); r != nil {
 			row[1] = "down"
 			if r.GetEngineRunning() {
@@ -54,12 +64,15 @@ func PrintInstances(w io.Writer, instances []*controlv1.Instance) error {
 			row[2] = strconv.FormatUint(r.GetNumber(), 10)
 			row[3] = strconv.FormatUint(r.GetDurable(), 10)
 			row[4] = strconv.FormatUint(r.GetLost(), 10)
-			row[5] = r.GetReportedAt().AsTime().Format("15:04:05Z")
+			row[5] = word(r.GetPath().String(), "PATH_STATE_")
+			row[6] = strconv.FormatUint(r.GetReleased(), 10)
+			row[7] = strconv.FormatUint(r.GetRefused(), 10)
+			row[8] = r.GetReportedAt().AsTime().Format("15:04:05Z")
 		}
 		rows = append(rows, row)
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	return terminal.Table(w, []string{"INSTANCE", "ENGINE", "NUMBER", "DURABLE", "LOST", "AS OF", "RESOURCE ID"}, rows)
+	return terminal.Table(w, []string{"INSTANCE", "ENGINE", "NUMBER", "DURABLE", "LOST", "PATH", "RELEASED", "REFUSED", "AS OF", "RESOURCE ID"}, rows)
 }

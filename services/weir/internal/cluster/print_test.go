@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
@@ -32,6 +33,16 @@ Kinesis      aws-rds-das-cluster-A
 layout       aurora
 problem      KMS is not\x1b[1m reached
 `},
+		{"synchronous", &controlv1.Stream{
+			Status: controlv1.StreamStatus_STREAM_STATUS_STARTED, Mode: controlv1.StreamMode_STREAM_MODE_SYNC, KmsKeyId: "k", KinesisStream: "s",
+			SyncLevel: controlv1.SyncLevel_SYNC_LEVEL_STRICT, OnFailure: controlv1.FailurePolicy_FAILURE_POLICY_FAIL_OPERATION, SyncTimeout: durationpb.New(5 * time.Second),
+			RecordLayout: controlv1.RecordLayout_RECORD_LAYOUT_PACKED,
+		}, `stream       started
+mode         sync, level strict, on failure fail_operation, time-out 5s
+KMS key      k
+Kinesis      s
+layout       packed
+`},
 	} {
 		var b strings.Builder
 		if err := cluster.PrintStream(&b, c.stream); err != nil || b.String() != c.want {
@@ -45,15 +56,16 @@ func TestPrintInstances(t *testing.T) {
 	err := cluster.PrintInstances(&b, []*controlv1.Instance{
 		{InstanceId: "a", InstanceResourceId: "db-A", Report: &controlv1.InstanceReport{
 			ReportedAt: at, EngineRunning: true, EngineVersion: "PostgreSQL 15.20", Number: 12, Durable: 10, Lost: 1,
+			Path: controlv1.PathState_PATH_STATE_DEGRADED, Released: 7, Refused: 3,
 		}},
 		{InstanceId: "b", InstanceResourceId: "db-B", Report: &controlv1.InstanceReport{ReportedAt: at}},
 		{InstanceId: "c", InstanceResourceId: "db-C"},
 	})
 	want := `
-INSTANCE  ENGINE                      NUMBER  DURABLE  LOST  AS OF      RESOURCE ID
-a         running (PostgreSQL 15.20)  12      10       1     15:04:05Z  db-A
-b         down                        0       0        0     15:04:05Z  db-B
-c         never heard of              -       -        -     -          db-C
+INSTANCE  ENGINE                      NUMBER  DURABLE  LOST  PATH      RELEASED  REFUSED  AS OF      RESOURCE ID
+a         running (PostgreSQL 15.20)  12      10       1     degraded  7         3        15:04:05Z  db-A
+b         down                        0       0        0     -         0         0        15:04:05Z  db-B
+c         never heard of              -       -        -     -         -         -        -          db-C
 `
 	if err != nil || b.String() != want {
 		t.Errorf("PrintInstances: %v\n%s\nwant\n%s", err, b.String(), want)

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/weir-das/weir/services/weir/internal/connect"
+	"github.com/weir-das/weir/services/weir/internal/stream"
 	"github.com/weir-das/weir/services/weir/internal/tail"
 	"github.com/weir-das/weir/services/weir/internal/terminal"
 )
@@ -35,6 +36,8 @@ type Command struct {
 	Module    string      `placeholder:"FILE" help:"The engine module, weir.so. The default is the one beside this program, or beside PostgreSQL's own."`
 	Quiet     bool        `short:"q" help:"Do not show the activity."`
 	Format    tail.Format `enum:"text,json,das" default:"text" help:"How to show the activity: text, json or das, as weir tail does."`
+
+	stream.Mode `embed:"" group:"The stream (as it was when the directory was used before, asynchronous at first)"`
 
 	Port     int    `group:"Ports on 127.0.0.1 (the usual ones where they are free, else any)" placeholder:"5432" help:"PostgreSQL."`
 	AWSPort  int    `group:"Ports on 127.0.0.1 (the usual ones where they are free, else any)" name:"aws-port" placeholder:"4566" help:"Kinesis and KMS."`
@@ -51,6 +54,7 @@ Ctrl-C stops it in order: the database first, then everything recorded is delive
 
 Examples:
   weir dev
+  weir dev --mode sync --sync-level transaction --on-failure continue --sync-timeout 5s
   weir dev --data /tmp/weir --ready-file /tmp/weir.json --quiet &
   psql "$(jq -r .postgres_dsn /tmp/weir.json)" -c 'select 1'
   weir dev --ring /dev/shm/weir.ring            a server of your own, with shared_preload_libraries = 'weir'`
@@ -61,7 +65,7 @@ func (c Command) Validate() error {
 	if c.Ring != "" && (c.Module != "" || c.RingSize != 0 || c.Port != 0) {
 		return errors.New("--ring captures a server of your own; --module, --ring-size and --port are for the private one")
 	}
-	return nil
+	return c.Mode.Validate()
 }
 
 // errHurried says that somebody did not want to wait for the orderly stop.

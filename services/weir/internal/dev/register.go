@@ -87,11 +87,15 @@ func (m *mesh) startStream(ctx context.Context, control controlv1.ControlService
 			return err
 		}
 	}
-	if s := st.GetStatus(); s != controlv1.StreamStatus_STREAM_STATUS_STARTED && s != controlv1.StreamStatus_STREAM_STATUS_STARTING {
-		_, err := control.StartStream(ctx, &controlv1.StartStreamRequest{
-			ClusterId: clusterID, Mode: controlv1.StreamMode_STREAM_MODE_ASYNC, KmsKeyId: keyAlias,
-		})
-		if err != nil {
+	runs := st.GetStatus() == controlv1.StreamStatus_STREAM_STATUS_STARTED || st.GetStatus() == controlv1.StreamStatus_STREAM_STATUS_STARTING
+	asked := !runs || m.Mode.Mode != ""
+	if asked {
+		in := &controlv1.StartStreamRequest{ClusterId: clusterID, KmsKeyId: keyAlias}
+		if runs { // it may have been started with others since
+			in.KmsKeyId, in.RecordLayout = st.GetKmsKeyId(), st.GetRecordLayout()
+		}
+		m.Mode.Fill(in)
+		if _, err := control.StartStream(ctx, in); err != nil {
 			return connect.Explain("starting the stream", err)
 		}
 	}
@@ -100,7 +104,12 @@ func (m *mesh) startStream(ctx context.Context, control controlv1.ControlService
 		return err
 	}
 	m.file.KinesisStream = st.GetKinesisStream()
-	return nil
+	if !asked {
+		return nil
+	}
+	// Whoever reads the ready file may rely on the mode.
+	_, err = stream.AwaitCarriedOut(ctx, control, clusterID, startLimit)
+	return err
 }
 
 // ensureStream has publisher make the Kinesis stream.

@@ -8,7 +8,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -54,21 +53,22 @@ func (t *target) dial() (controlv1.ControlServiceClient, *grpc.ClientConn, error
 
 // Start is `weir stream start`.
 type Start struct {
-	KMSKey  string        `name:"kms-key" required:"" placeholder:"KEY" help:"A key's id, its ARN, an alias or the ARN of an alias."`
-	Mode    string        `enum:"async,sync" default:"async" help:"async: sessions do not wait. sync: sessions wait until their record is durable."`
+	KMSKey  string `name:"kms-key" required:"" placeholder:"KEY" help:"A key's id, its ARN, an alias or the ARN of an alias."`
+	Mode    `embed:""`
 	Layout  string        `enum:"packed,aurora" default:"packed" help:"packed: as many events as a record holds. aurora: small records, for consumers that look at few events."`
-	Wait    bool          `help:"Return when the stream is started."`
+	Wait    bool          `help:"Return when the stream is started, and every instance that lives does what was asked for."`
 	Timeout time.Duration `default:"2m" help:"How long --wait waits."`
 	target  `embed:""`
 }
 
 // Help is shown by --help.
 func (Start) Help() string {
-	return `Makes the Kinesis stream, tries the KMS key, and tells the captures of the cluster's instances to record.
+	return `Makes the Kinesis stream, tries the KMS key, and tells the captures of the cluster's instances to record. Of a stream that runs it changes --mode and the flags that go with it, while it runs; the key and the layout must be the same.
 
 Examples:
   weir stream start --cluster orders --kms-key alias/orders --wait
-  weir stream start --kms-key 1234abcd-12ab-34cd-56ef-1234567890ab --layout aurora`
+  weir stream start --kms-key 1234abcd-12ab-34cd-56ef-1234567890ab --layout aurora
+  weir stream start --kms-key alias/orders --mode sync --sync-level transaction --on-failure continue --sync-timeout 5s --wait`
 }
 
 // Run starts the stream.
@@ -79,12 +79,9 @@ func (c Start) Run(ctx context.Context, s terminal.Streams) error {
 	}
 	defer conn.Close()
 	in := &controlv1.StartStreamRequest{
-		ClusterId: c.Cluster, KmsKeyId: c.KMSKey,
-		Mode: controlv1.StreamMode_STREAM_MODE_ASYNC, RecordLayout: controlv1.RecordLayout_RECORD_LAYOUT_PACKED,
+		ClusterId: c.Cluster, KmsKeyId: c.KMSKey, RecordLayout: controlv1.RecordLayout_RECORD_LAYOUT_PACKED,
 	}
-	if c.Mode == "sync" {
-		in.Mode = controlv1.StreamMode_STREAM_MODE_SYNC
-	}
+	c.Fill(in)
 	if c.Layout == "aurora" {
 		in.RecordLayout = controlv1.RecordLayout_RECORD_LAYOUT_AURORA
 	}
@@ -97,6 +94,9 @@ func (c Start) Run(ctx context.Context, s terminal.Streams) error {
 	st := out.GetStream()
 	if c.Wait {
 		if st, err = Await(ctx, control, c.Cluster, controlv1.StreamStatus_STREAM_STATUS_STARTED, c.Timeout); err != nil {
+			return err
+		}
+		if st, err = AwaitCarriedOut(ctx, control, c.Cluster, c.Timeout); err != nil {
 			return err
 		}
 	}
@@ -165,37 +165,4 @@ func (c Status) Run(ctx context.Context, s terminal.Streams) error {
 		return err
 	}
 	return cluster.PrintInstances(s.Out, out.GetInstances())
-}
-
-// Await asks for the stream until it is where it should be. The error of a
-// time-out holds what control says keeps it.
-func Await(ctx context.Context, control controlv1.ControlServiceClient, clusterID string, want controlv1.StreamStatus, limit time.Duration) (*controlv1.Stream, error) {
-	waitCtx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	var last *controlv1.Stream
-	for {
-		out, err := control.GetStream(waitCtx, &controlv1.GetStreamRequest{ClusterId: clusterID})
-		switch {
-		case err == nil:
-			if last = out.GetStream(); last.GetStatus() == want {
-				return last, nil
-			}
-		case waitCtx.Err() == nil:
-			return nil, connect.Explain("asking for the stream of "+clusterID, err)
-		}
-		select {
-		case <-tick.C:
-		case <-waitCtx.Done():
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			problem := last.GetProblem()
-			if problem == "" {
-				problem = "control tells no problem; look at the instances with `weir stream status`"
-			}
-			return nil, fmt.Errorf("the stream of %s is still %s after %s: %s", clusterID, cluster.StatusName(last.GetStatus()), limit, problem)
-		}
-	}
 }

@@ -26,6 +26,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PathState says whether what is recorded becomes durable in time.
+type PathState int32
+
+const (
+	// Not known yet.
+	PathState_PATH_STATE_UNSPECIFIED PathState = 0
+	// It does.
+	PathState_PATH_STATE_HEALTHY PathState = 1
+	// It does not: sessions do not wait, or are refused, as the policy says.
+	PathState_PATH_STATE_DEGRADED PathState = 2
+)
+
+// Enum value maps for PathState.
+var (
+	PathState_name = map[int32]string{
+		0: "PATH_STATE_UNSPECIFIED",
+		1: "PATH_STATE_HEALTHY",
+		2: "PATH_STATE_DEGRADED",
+	}
+	PathState_value = map[string]int32{
+		"PATH_STATE_UNSPECIFIED": 0,
+		"PATH_STATE_HEALTHY":     1,
+		"PATH_STATE_DEGRADED":    2,
+	}
+)
+
+func (x PathState) Enum() *PathState {
+	p := new(PathState)
+	*p = x
+	return p
+}
+
+func (x PathState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PathState) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_control_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (PathState) Type() protoreflect.EnumType {
+	return &file_weir_control_v1_control_proto_enumTypes[0]
+}
+
+func (x PathState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PathState.Descriptor instead.
+func (PathState) EnumDescriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // StreamStatus is Aurora's.
 type StreamStatus int32
 
@@ -71,11 +124,11 @@ func (x StreamStatus) String() string {
 }
 
 func (StreamStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[0].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (StreamStatus) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[0]
+	return &file_weir_control_v1_control_proto_enumTypes[1]
 }
 
 func (x StreamStatus) Number() protoreflect.EnumNumber {
@@ -84,7 +137,7 @@ func (x StreamStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamStatus.Descriptor instead.
 func (StreamStatus) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
 // StreamMode is Aurora's.
@@ -124,11 +177,11 @@ func (x StreamMode) String() string {
 }
 
 func (StreamMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[1].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[2].Descriptor()
 }
 
 func (StreamMode) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[1]
+	return &file_weir_control_v1_control_proto_enumTypes[2]
 }
 
 func (x StreamMode) Number() protoreflect.EnumNumber {
@@ -137,7 +190,7 @@ func (x StreamMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamMode.Descriptor instead.
 func (StreamMode) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{2}
 }
 
 // SyncLevel says how long a session waits in synchronous mode.
@@ -181,11 +234,11 @@ func (x SyncLevel) String() string {
 }
 
 func (SyncLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[2].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[3].Descriptor()
 }
 
 func (SyncLevel) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[2]
+	return &file_weir_control_v1_control_proto_enumTypes[3]
 }
 
 func (x SyncLevel) Number() protoreflect.EnumNumber {
@@ -194,7 +247,7 @@ func (x SyncLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SyncLevel.Descriptor instead.
 func (SyncLevel) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 // FailurePolicy says what becomes of statements that cannot be recorded in
@@ -235,11 +288,11 @@ func (x FailurePolicy) String() string {
 }
 
 func (FailurePolicy) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[3].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[4].Descriptor()
 }
 
 func (FailurePolicy) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[3]
+	return &file_weir_control_v1_control_proto_enumTypes[4]
 }
 
 func (x FailurePolicy) Number() protoreflect.EnumNumber {
@@ -248,7 +301,7 @@ func (x FailurePolicy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FailurePolicy.Descriptor instead.
 func (FailurePolicy) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 // RecordLayout says how events are put into records.
@@ -288,11 +341,11 @@ func (x RecordLayout) String() string {
 }
 
 func (RecordLayout) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[4].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[5].Descriptor()
 }
 
 func (RecordLayout) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[4]
+	return &file_weir_control_v1_control_proto_enumTypes[5]
 }
 
 func (x RecordLayout) Number() protoreflect.EnumNumber {
@@ -301,7 +354,7 @@ func (x RecordLayout) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecordLayout.Descriptor instead.
 func (RecordLayout) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 // Cluster is a set of instances that share one activity stream.
@@ -480,8 +533,15 @@ type InstanceReport struct {
 	Lost uint64 `protobuf:"varint,8,opt,name=lost,proto3" json:"lost,omitempty"`
 	// The address of the capture's own service, for its status.
 	CaptureAddress string `protobuf:"bytes,9,opt,name=capture_address,json=captureAddress,proto3" json:"capture_address,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether what is recorded becomes durable in time.
+	Path PathState `protobuf:"varint,10,opt,name=path,proto3,enum=weir.control.v1.PathState" json:"path,omitempty"`
+	// Completions that a client was told of before their record was durable, of
+	// this epoch: by a time-out, a cancel, or because the path was not healthy.
+	Released uint64 `protobuf:"varint,11,opt,name=released,proto3" json:"released,omitempty"`
+	// Statements and commits that fail_operation refused, of this epoch.
+	Refused       uint64 `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InstanceReport) Reset() {
@@ -575,6 +635,27 @@ func (x *InstanceReport) GetCaptureAddress() string {
 		return x.CaptureAddress
 	}
 	return ""
+}
+
+func (x *InstanceReport) GetPath() PathState {
+	if x != nil {
+		return x.Path
+	}
+	return PathState_PATH_STATE_UNSPECIFIED
+}
+
+func (x *InstanceReport) GetReleased() uint64 {
+	if x != nil {
+		return x.Released
+	}
+	return 0
+}
+
+func (x *InstanceReport) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
 }
 
 // Stream is an activity stream.
@@ -1989,7 +2070,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xc0\x02\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xa6\x03\n" +
 	"\x0eInstanceReport\x12;\n" +
 	"\vreported_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x1e\n" +
@@ -2002,7 +2083,11 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\x06number\x18\x06 \x01(\x04R\x06number\x12\x18\n" +
 	"\adurable\x18\a \x01(\x04R\adurable\x12\x12\n" +
 	"\x04lost\x18\b \x01(\x04R\x04lost\x12'\n" +
-	"\x0fcapture_address\x18\t \x01(\tR\x0ecaptureAddress\"\xde\x04\n" +
+	"\x0fcapture_address\x18\t \x01(\tR\x0ecaptureAddress\x12.\n" +
+	"\x04path\x18\n" +
+	" \x01(\x0e2\x1a.weir.control.v1.PathStateR\x04path\x12\x1a\n" +
+	"\breleased\x18\v \x01(\x04R\breleased\x12\x18\n" +
+	"\arefused\x18\f \x01(\x04R\arefused\"\xde\x04\n" +
 	"\x06Stream\x125\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1d.weir.control.v1.StreamStatusR\x06status\x12/\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1b.weir.control.v1.StreamModeR\x04mode\x12\x1c\n" +
@@ -2111,7 +2196,11 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\x127\n" +
 	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\x18\n" +
-	"\x16ReportInstanceResponse*\x9b\x01\n" +
+	"\x16ReportInstanceResponse*X\n" +
+	"\tPathState\x12\x1a\n" +
+	"\x16PATH_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12PATH_STATE_HEALTHY\x10\x01\x12\x17\n" +
+	"\x13PATH_STATE_DEGRADED\x10\x02*\x9b\x01\n" +
 	"\fStreamStatus\x12\x1d\n" +
 	"\x19STREAM_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STREAM_STATUS_STOPPED\x10\x01\x12\x1a\n" +
@@ -2164,104 +2253,106 @@ func file_weir_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_weir_control_v1_control_proto_rawDescData
 }
 
-var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_weir_control_v1_control_proto_goTypes = []any{
-	(StreamStatus)(0),              // 0: weir.control.v1.StreamStatus
-	(StreamMode)(0),                // 1: weir.control.v1.StreamMode
-	(SyncLevel)(0),                 // 2: weir.control.v1.SyncLevel
-	(FailurePolicy)(0),             // 3: weir.control.v1.FailurePolicy
-	(RecordLayout)(0),              // 4: weir.control.v1.RecordLayout
-	(*Cluster)(nil),                // 5: weir.control.v1.Cluster
-	(*Instance)(nil),               // 6: weir.control.v1.Instance
-	(*InstanceReport)(nil),         // 7: weir.control.v1.InstanceReport
-	(*Stream)(nil),                 // 8: weir.control.v1.Stream
-	(*CreateClusterRequest)(nil),   // 9: weir.control.v1.CreateClusterRequest
-	(*CreateClusterResponse)(nil),  // 10: weir.control.v1.CreateClusterResponse
-	(*GetClusterRequest)(nil),      // 11: weir.control.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),     // 12: weir.control.v1.GetClusterResponse
-	(*ListClustersRequest)(nil),    // 13: weir.control.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),   // 14: weir.control.v1.ListClustersResponse
-	(*DeleteClusterRequest)(nil),   // 15: weir.control.v1.DeleteClusterRequest
-	(*DeleteClusterResponse)(nil),  // 16: weir.control.v1.DeleteClusterResponse
-	(*CreateInstanceRequest)(nil),  // 17: weir.control.v1.CreateInstanceRequest
-	(*CreateInstanceResponse)(nil), // 18: weir.control.v1.CreateInstanceResponse
-	(*DeleteInstanceRequest)(nil),  // 19: weir.control.v1.DeleteInstanceRequest
-	(*DeleteInstanceResponse)(nil), // 20: weir.control.v1.DeleteInstanceResponse
-	(*StartStreamRequest)(nil),     // 21: weir.control.v1.StartStreamRequest
-	(*StartStreamResponse)(nil),    // 22: weir.control.v1.StartStreamResponse
-	(*StopStreamRequest)(nil),      // 23: weir.control.v1.StopStreamRequest
-	(*StopStreamResponse)(nil),     // 24: weir.control.v1.StopStreamResponse
-	(*GetStreamRequest)(nil),       // 25: weir.control.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),      // 26: weir.control.v1.GetStreamResponse
-	(*WatchInstanceRequest)(nil),   // 27: weir.control.v1.WatchInstanceRequest
-	(*WatchInstanceResponse)(nil),  // 28: weir.control.v1.WatchInstanceResponse
-	(*Desired)(nil),                // 29: weir.control.v1.Desired
-	(*ReportInstanceRequest)(nil),  // 30: weir.control.v1.ReportInstanceRequest
-	(*ReportInstanceResponse)(nil), // 31: weir.control.v1.ReportInstanceResponse
-	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 33: google.protobuf.Duration
+	(PathState)(0),                 // 0: weir.control.v1.PathState
+	(StreamStatus)(0),              // 1: weir.control.v1.StreamStatus
+	(StreamMode)(0),                // 2: weir.control.v1.StreamMode
+	(SyncLevel)(0),                 // 3: weir.control.v1.SyncLevel
+	(FailurePolicy)(0),             // 4: weir.control.v1.FailurePolicy
+	(RecordLayout)(0),              // 5: weir.control.v1.RecordLayout
+	(*Cluster)(nil),                // 6: weir.control.v1.Cluster
+	(*Instance)(nil),               // 7: weir.control.v1.Instance
+	(*InstanceReport)(nil),         // 8: weir.control.v1.InstanceReport
+	(*Stream)(nil),                 // 9: weir.control.v1.Stream
+	(*CreateClusterRequest)(nil),   // 10: weir.control.v1.CreateClusterRequest
+	(*CreateClusterResponse)(nil),  // 11: weir.control.v1.CreateClusterResponse
+	(*GetClusterRequest)(nil),      // 12: weir.control.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),     // 13: weir.control.v1.GetClusterResponse
+	(*ListClustersRequest)(nil),    // 14: weir.control.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),   // 15: weir.control.v1.ListClustersResponse
+	(*DeleteClusterRequest)(nil),   // 16: weir.control.v1.DeleteClusterRequest
+	(*DeleteClusterResponse)(nil),  // 17: weir.control.v1.DeleteClusterResponse
+	(*CreateInstanceRequest)(nil),  // 18: weir.control.v1.CreateInstanceRequest
+	(*CreateInstanceResponse)(nil), // 19: weir.control.v1.CreateInstanceResponse
+	(*DeleteInstanceRequest)(nil),  // 20: weir.control.v1.DeleteInstanceRequest
+	(*DeleteInstanceResponse)(nil), // 21: weir.control.v1.DeleteInstanceResponse
+	(*StartStreamRequest)(nil),     // 22: weir.control.v1.StartStreamRequest
+	(*StartStreamResponse)(nil),    // 23: weir.control.v1.StartStreamResponse
+	(*StopStreamRequest)(nil),      // 24: weir.control.v1.StopStreamRequest
+	(*StopStreamResponse)(nil),     // 25: weir.control.v1.StopStreamResponse
+	(*GetStreamRequest)(nil),       // 26: weir.control.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),      // 27: weir.control.v1.GetStreamResponse
+	(*WatchInstanceRequest)(nil),   // 28: weir.control.v1.WatchInstanceRequest
+	(*WatchInstanceResponse)(nil),  // 29: weir.control.v1.WatchInstanceResponse
+	(*Desired)(nil),                // 30: weir.control.v1.Desired
+	(*ReportInstanceRequest)(nil),  // 31: weir.control.v1.ReportInstanceRequest
+	(*ReportInstanceResponse)(nil), // 32: weir.control.v1.ReportInstanceResponse
+	(*timestamppb.Timestamp)(nil),  // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 34: google.protobuf.Duration
 }
 var file_weir_control_v1_control_proto_depIdxs = []int32{
-	6,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
-	8,  // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
-	32, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
-	32, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
-	0,  // 5: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
-	1,  // 6: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
-	4,  // 7: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
-	32, // 8: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
-	2,  // 9: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
-	3,  // 10: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
-	33, // 11: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
-	5,  // 12: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	5,  // 13: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	5,  // 14: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
-	6,  // 15: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
-	1,  // 16: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
-	4,  // 17: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
-	2,  // 18: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
-	3,  // 19: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
-	33, // 20: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
-	8,  // 21: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
-	8,  // 22: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
-	8,  // 23: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
-	6,  // 24: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
-	29, // 25: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
-	1,  // 26: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
-	4,  // 27: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
-	2,  // 28: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
-	3,  // 29: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
-	33, // 30: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
-	7,  // 31: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
-	9,  // 32: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
-	11, // 33: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
-	13, // 34: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
-	15, // 35: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
-	17, // 36: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
-	19, // 37: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
-	21, // 38: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
-	23, // 39: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
-	25, // 40: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
-	27, // 41: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
-	30, // 42: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
-	10, // 43: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
-	12, // 44: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
-	14, // 45: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
-	16, // 46: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
-	18, // 47: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
-	20, // 48: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
-	22, // 49: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
-	24, // 50: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
-	26, // 51: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
-	28, // 52: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
-	31, // 53: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
-	43, // [43:54] is the sub-list for method output_type
-	32, // [32:43] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	7,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
+	9,  // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
+	33, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	8,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
+	33, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
+	0,  // 5: weir.control.v1.InstanceReport.path:type_name -> weir.control.v1.PathState
+	1,  // 6: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
+	2,  // 7: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
+	5,  // 8: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
+	33, // 9: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
+	3,  // 10: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
+	4,  // 11: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
+	34, // 12: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
+	6,  // 13: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	6,  // 14: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	6,  // 15: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
+	7,  // 16: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
+	2,  // 17: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
+	5,  // 18: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
+	3,  // 19: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
+	4,  // 20: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
+	34, // 21: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
+	9,  // 22: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
+	9,  // 23: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
+	9,  // 24: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
+	7,  // 25: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
+	30, // 26: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
+	2,  // 27: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
+	5,  // 28: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
+	3,  // 29: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
+	4,  // 30: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
+	34, // 31: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
+	8,  // 32: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
+	10, // 33: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
+	12, // 34: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
+	14, // 35: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
+	16, // 36: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
+	18, // 37: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
+	20, // 38: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
+	22, // 39: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
+	24, // 40: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
+	26, // 41: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
+	28, // 42: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
+	31, // 43: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
+	11, // 44: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
+	13, // 45: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
+	15, // 46: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
+	17, // 47: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
+	19, // 48: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
+	21, // 49: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
+	23, // 50: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
+	25, // 51: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
+	27, // 52: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
+	29, // 53: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
+	32, // 54: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
+	44, // [44:55] is the sub-list for method output_type
+	33, // [33:44] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_weir_control_v1_control_proto_init() }
@@ -2274,7 +2365,7 @@ func file_weir_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_control_v1_control_proto_rawDesc), len(file_weir_control_v1_control_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,

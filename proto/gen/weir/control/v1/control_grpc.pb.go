@@ -54,8 +54,11 @@ type ControlServiceClient interface {
 	CreateInstance(ctx context.Context, in *CreateInstanceRequest, opts ...grpc.CallOption) (*CreateInstanceResponse, error)
 	// DeleteInstance forgets an instance.
 	DeleteInstance(ctx context.Context, in *DeleteInstanceRequest, opts ...grpc.CallOption) (*DeleteInstanceResponse, error)
-	// StartStream starts the cluster's activity stream. It returns when the
-	// request is kept; GetStream tells when the stream runs.
+	// StartStream starts the cluster's activity stream, or changes the mode of one
+	// that runs. It returns when the request is kept; GetStream tells when the
+	// stream runs, and which generation each instance has carried out.
+	// INVALID_ARGUMENT for mode sync where a peer of the journal does not sync
+	// every record, UNAVAILABLE where not all of them say that they do.
 	StartStream(ctx context.Context, in *StartStreamRequest, opts ...grpc.CallOption) (*StartStreamResponse, error)
 	// StopStream stops it. Everything recorded before is still delivered.
 	StopStream(ctx context.Context, in *StopStreamRequest, opts ...grpc.CallOption) (*StopStreamResponse, error)
@@ -214,8 +217,11 @@ type ControlServiceServer interface {
 	CreateInstance(context.Context, *CreateInstanceRequest) (*CreateInstanceResponse, error)
 	// DeleteInstance forgets an instance.
 	DeleteInstance(context.Context, *DeleteInstanceRequest) (*DeleteInstanceResponse, error)
-	// StartStream starts the cluster's activity stream. It returns when the
-	// request is kept; GetStream tells when the stream runs.
+	// StartStream starts the cluster's activity stream, or changes the mode of one
+	// that runs. It returns when the request is kept; GetStream tells when the
+	// stream runs, and which generation each instance has carried out.
+	// INVALID_ARGUMENT for mode sync where a peer of the journal does not sync
+	// every record, UNAVAILABLE where not all of them say that they do.
 	StartStream(context.Context, *StartStreamRequest) (*StartStreamResponse, error)
 	// StopStream stops it. Everything recorded before is still delivered.
 	StopStream(context.Context, *StopStreamRequest) (*StopStreamResponse, error)
