@@ -157,11 +157,7 @@ func (s *station) carryOut(r *ring.Ring, desired *controlv1.Desired) error {
 	if err := r.SetSettings(settings); err != nil {
 		return fmt.Errorf("writing settings into the ring: %w", err)
 	}
-	mode := ring.ModeOff
-	if desired.GetRecording() {
-		mode = ring.ModeAsync
-	}
-	if err := r.SetPolicy(ring.Policy{Mode: mode, Generation: desired.GetGeneration()}); err != nil {
+	if err := r.SetPolicy(policyOf(desired)); err != nil {
 		return fmt.Errorf("writing the policy into the ring: %w", err)
 	}
 	s.setGeneration(desired.GetGeneration())
@@ -182,9 +178,9 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 		ended <- pipeline.Run(ctx, pipeline.Config{
 			Ring:    r,
 			Desired: desired,
-			Recording: func() bool {
+			Wanted: func() *controlv1.Desired {
 				d, _ := s.link.Desired()
-				return d.GetRecording()
+				return d
 			},
 			Crypto: s.crypto,
 			Renderer: render.New(render.Config{
@@ -217,10 +213,40 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 	}
 }
 
-// sameStream says whether records made for a can be sent for b.
+// policyOf is what is wanted, as the engine is told it.
+func policyOf(desired *controlv1.Desired) ring.Policy {
+	p := ring.Policy{Mode: ring.ModeOff, Generation: desired.GetGeneration()}
+	switch {
+	case !desired.GetRecording():
+	case desired.GetMode() == controlv1.StreamMode_STREAM_MODE_SYNC:
+		p.Mode = ring.ModeSync
+	default:
+		p.Mode = ring.ModeAsync
+	}
+	if desired.GetMode() != controlv1.StreamMode_STREAM_MODE_SYNC {
+		return p
+	}
+	// Of a stream that is off too: a session that still waits knows how long.
+	p.SyncLevel, p.OnFailure = ring.LevelTransaction, ring.FailureContinue
+	switch desired.GetSyncLevel() {
+	case controlv1.SyncLevel_SYNC_LEVEL_STATEMENT:
+		p.SyncLevel = ring.LevelStatement
+	case controlv1.SyncLevel_SYNC_LEVEL_STRICT:
+		p.SyncLevel = ring.LevelStrict
+	}
+	if desired.GetOnFailure() == controlv1.FailurePolicy_FAILURE_POLICY_FAIL_OPERATION {
+		p.OnFailure = ring.FailureFailOperation
+	}
+	p.SyncTimeout = desired.GetSyncTimeout().AsDuration()
+	return p
+}
+
+// sameStream says whether records made for a can be sent for b. Whether to
+// record, and how sessions and the stream go together, is no part of a record.
 func sameStream(a, b *controlv1.Desired) bool {
 	x, y := proto.CloneOf(a), proto.CloneOf(b)
-	x.Generation, x.Recording = y.GetGeneration(), y.GetRecording()
+	x.Generation, x.Recording, x.Mode = y.GetGeneration(), y.GetRecording(), y.GetMode()
+	x.SyncLevel, x.OnFailure, x.SyncTimeout = y.GetSyncLevel(), y.GetOnFailure(), y.GetSyncTimeout()
 	return proto.Equal(x, y)
 }
 

@@ -86,6 +86,9 @@ func (s *station) report() *controlv1.InstanceReport {
 	report.Number = status.Number
 	report.Durable = status.Durable
 	report.Lost = s.progress.Lost.Load()
+	report.Path = controlv1.PathState(status.Path)
+	report.Released = status.Released
+	report.Refused = status.Refused
 	return report
 }
 
@@ -114,6 +117,9 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 		EngineState:   capturev1.EngineState(status.State),
 		Mode:          capturev1.Mode(status.Mode),
 		EngineVersion: engineVersion(status),
+		Path:          capturev1.PathState(status.Path),
+		Released:      status.Released,
+		Refused:       status.Refused,
 	}
 	if oldest := s.station.oldest(); !oldest.IsZero() {
 		answer.OldestWaitingSince = timestamppb.New(oldest)

@@ -33,8 +33,12 @@ const (
 	// perStream bounds what one stream has on its way, so that a stuck replica
 	// does not take the whole window with it.
 	perStream = 8
-	// hedgeAfter is how long a record waits for its acknowledgement before it
-	// is sent over another stream as well.
+	// A record whose acknowledgement takes hedgeTimes as long as usual is sent
+	// over another stream as well: its replica may be slow, and sessions may wait.
+	// A path that is down is not to be flooded: after that it is sent again only
+	// every hedgeAfter.
+	hedgeTimes = 3
+	hedgeLeast = 50 * time.Millisecond
 	hedgeAfter = 2 * time.Second
 	// turn is how long a stream lasts at most, and half of it at least. A stream
 	// is tied to a replica, so this is how soon one that is new gets its share
@@ -69,31 +73,41 @@ type Outbox struct {
 	streams int
 	turn    time.Duration // turn and hedgeAfter, but for tests
 	hedging time.Duration
+	notify  func()
 	log     *slog.Logger
 	queue   chan *Record
 	results chan Result
 
-	// mu guards waiting: every record without a result, and when it was last
-	// given to a stream (zero while it is queued for the first time).
+	// mu guards waiting, every record without a result, and usual, how long an
+	// acknowledgement takes, of late.
 	mu      sync.Mutex
-	waiting map[*Record]time.Time
+	waiting map[*Record]wait
+	usual   time.Duration
 
 	// health turns many streams' troubles into one line a change of state.
 	health health
 }
 
-// New returns an outbox whose records belong to what open names.
-func New(crypto cryptov1.CryptoServiceClient, open *cryptov1.SealOpen, streams int, log *slog.Logger) *Outbox {
+// wait is how long a record has been without its result.
+type wait struct {
+	since  time.Time // it was last given to a stream; zero while it is queued for the first time
+	hedged bool
+}
+
+// New returns an outbox whose records belong to what open names. notify is called
+// after each result: whoever waits for it may wait elsewhere than at Results.
+func New(crypto cryptov1.CryptoServiceClient, open *cryptov1.SealOpen, streams int, notify func(), log *slog.Logger) *Outbox {
 	return &Outbox{
 		crypto:  crypto,
 		open:    open,
 		streams: streams,
 		turn:    turn,
 		hedging: hedgeAfter,
+		notify:  notify,
 		log:     log,
 		queue:   make(chan *Record, queueLength),
 		results: make(chan Result, queueLength),
-		waiting: make(map[*Record]time.Time),
+		waiting: make(map[*Record]wait),
 		health:  health{log: log},
 	}
 }
@@ -108,7 +122,7 @@ func (o *Outbox) Healthy() bool { return o.health.ok() }
 // Send takes a record. It does not block.
 func (o *Outbox) Send(r *Record) {
 	o.mu.Lock()
-	o.waiting[r] = time.Time{}
+	o.waiting[r] = wait{}
 	o.mu.Unlock()
 	o.queue <- r
 }
@@ -126,7 +140,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 
 // hedge queues again what has been with a stream for too long.
 func (o *Outbox) hedge(ctx context.Context) error {
-	tick := time.NewTicker(o.hedging / 4)
+	tick := time.NewTicker(min(o.hedging/4, hedgeLeast/2))
 	defer tick.Stop()
 	for {
 		select {
@@ -146,9 +160,14 @@ func (o *Outbox) stale(now time.Time) []*Record {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var late []*Record
-	for r, since := range o.waiting {
-		if !since.IsZero() && now.Sub(since) > o.hedging {
-			o.waiting[r] = now
+	first := min(max(hedgeTimes*o.usual, hedgeLeast), o.hedging)
+	for r, w := range o.waiting {
+		limit := o.hedging
+		if !w.hedged && o.usual > 0 {
+			limit = first
+		}
+		if !w.since.IsZero() && now.Sub(w.since) > limit {
+			o.waiting[r] = wait{since: now, hedged: true}
 			late = append(late, r)
 		}
 	}
@@ -168,24 +187,31 @@ func (o *Outbox) requeue(r *Record) {
 func (o *Outbox) take(r *Record) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.waiting[r]; !ok {
+	w, ok := o.waiting[r]
+	if !ok {
 		return false
 	}
-	o.waiting[r] = time.Now()
+	o.waiting[r] = wait{since: time.Now(), hedged: w.hedged}
 	return true
 }
 
 // finish delivers the result of r, once: a hedged record has two answers.
 func (o *Outbox) finish(ctx context.Context, r *Record, refused string) {
 	o.mu.Lock()
-	_, first := o.waiting[r]
+	w, first := o.waiting[r]
 	delete(o.waiting, r)
+	if first && !w.hedged && !w.since.IsZero() {
+		// A sixteenth of each keeps the last few dozen in mind.
+		o.usual += (max(time.Since(w.since), 1) - o.usual) / 16
+		o.usual = max(o.usual, 1)
+	}
 	o.mu.Unlock()
 	if !first {
 		return
 	}
 	select {
 	case o.results <- Result{Record: r, Refused: refused}:
+		o.notify()
 	case <-ctx.Done():
 	}
 }

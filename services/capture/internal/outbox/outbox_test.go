@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func start(t *testing.T, r *cryptotest.Replica, streams int, options ...func(*outbox.Outbox)) *outbox.Outbox {
 	t.Helper()
 	open := &cryptov1.SealOpen{ClusterResourceId: "cluster-TEST", InstanceResourceId: "db-TEST"}
-	o := outbox.New(r.Serve(t), open, streams, slog.New(slog.DiscardHandler))
+	o := outbox.New(r.Serve(t), open, streams, func() {}, slog.New(slog.DiscardHandler))
 	for _, option := range options {
 		option(o)
 	}

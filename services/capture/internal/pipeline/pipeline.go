@@ -61,14 +61,18 @@ type Config struct {
 	Desired  *controlv1.Desired
 	Crypto   cryptov1.CryptoServiceClient
 	Renderer *render.Renderer
-	// Recording says whether the stream runs: heartbeats go with it.
-	Recording func() bool
-	Streams   int           // to crypto
-	Drain     time.Duration // how long Run goes on after ctx ends, to empty the ring
-	Progress  *Progress
-	Hop       *obs.Hop
-	Tracer    trace.Tracer
-	Log       *slog.Logger
+	// Wanted is what is wanted now: recording, mode and policy may differ from
+	// Desired while the stream is the same.
+	Wanted   func() *controlv1.Desired
+	Streams  int           // to crypto
+	Drain    time.Duration // how long Run goes on after ctx ends, to empty the ring
+	Progress *Progress
+	Hop      *obs.Hop
+	Tracer   trace.Tracer
+	Log      *slog.Logger
+	// Witness hears of sessions that go on before their records are durable; nil
+	// where nobody does but the log.
+	Witness Witness
 }
 
 // Progress is where a pipeline stands, for others to read at any time.
@@ -99,6 +103,9 @@ type pipeline struct {
 	nap       time.Duration
 	nextBeat  time.Time
 	stopped   bool // nothing more is read; what was read is delivered
+	wanted    *controlv1.Desired
+	sent      time.Time // when the last record was closed
+	health    health
 }
 
 // Run moves events until ctx ends, and then for at most cfg.Drain until what
@@ -132,6 +139,7 @@ func newPipeline(cfg Config) *pipeline {
 		lost:               position.Lost,
 		losses:             losses{log: cfg.Log},
 		nap:                minNap,
+		health:             newHealth(cfg),
 	}
 	if position.Number == 0 {
 		p.hash = chain.Genesis(p.epoch)
@@ -145,7 +153,7 @@ func newPipeline(cfg Config) *pipeline {
 		KmsKeyId:           cfg.Desired.GetKmsKeyId(),
 		KinesisStream:      cfg.Desired.GetKinesisStream(),
 		Version:            das.VersionPostgreSQL,
-	}, cfg.Streams, cfg.Log)
+	}, cfg.Streams, cfg.Ring.Wake, cfg.Log)
 	cfg.Progress.Durable.Store(position.Number)
 	cfg.Progress.Lost.Store(position.Lost)
 	return p
@@ -159,13 +167,21 @@ func (p *pipeline) run(ctx context.Context) error {
 	done, deadline := ctx.Done(), time.Time{}
 	for {
 		now := time.Now()
+		p.wanted = p.cfg.Wanted()
 		if err := p.fill(now); err != nil {
 			return err
 		}
 		if !deadline.IsZero() && (p.drained() || now.After(deadline)) {
 			return nil
 		}
-		timer.Reset(p.nap)
+		nap := p.nap
+		if p.synchronous() && !p.stopped && !p.window.full() {
+			if err := p.sleep(); err != nil {
+				return err
+			}
+			nap = 0 // what happened meanwhile is looked at below
+		}
+		timer.Reset(nap)
 		select {
 		case result := <-p.outbox.Results():
 			if err := p.settle(result); err != nil {
@@ -199,8 +215,9 @@ func (p *pipeline) fill(now time.Time) error {
 	} else {
 		p.nap = min(2*p.nap, maxNap)
 	}
-	if p.open != nil && !p.window.full() && now.Sub(p.open.begun) >= maxRecordAge {
+	if p.open != nil && !p.window.full() && (now.Sub(p.open.begun) >= maxRecordAge || p.hurried(now)) {
 		p.send()
+		p.sent = now
 	}
 	if now.After(p.nextBeat) {
 		p.nextBeat = now.Add(heartbeatEvery)
@@ -208,7 +225,7 @@ func (p *pipeline) fill(now time.Time) error {
 	}
 	p.losses.flush(now)
 	p.progress()
-	return nil
+	return p.health.look(now, p.since(), p.wanted)
 }
 
 // drained says whether nothing is left to do.
@@ -230,20 +247,23 @@ func (p *pipeline) send() {
 // not sent while the one before is on its way: a path that is down needs no
 // queue of them.
 func (p *pipeline) beat() {
-	if !p.cfg.Recording() || p.heartbeat != nil || !p.cfg.Ring.EngineRunning() {
+	if !p.wanted.GetRecording() || p.heartbeat != nil || !p.cfg.Ring.EngineRunning() {
 		return
 	}
 	hash, through := p.hash, p.through
 	if p.open != nil && !p.open.empty() {
 		hash, through = p.open.prev, p.open.first-1
 	}
-	p.heartbeat = &record{prev: hash, last: hash, through: through}
+	p.heartbeat = &record{prev: hash, last: hash, through: through, begun: time.Now()}
 	p.heartbeat.close(p, "")
 	p.outbox.Send(&p.heartbeat.out)
 }
 
 // settle takes a result of the outbox and moves the watermark.
 func (p *pipeline) settle(result outbox.Result) error {
+	if result.Refused == "" {
+		p.health.acknowledged = true
+	}
 	if p.heartbeat != nil && result.Record == &p.heartbeat.out {
 		p.heartbeat = nil
 		return nil
@@ -291,13 +311,28 @@ func (p *pipeline) refuse(r *record, reason string) error {
 	gap := das.Gap{First: r.first, Last: r.through, From: r.oldest, To: time.Now(), Cause: das.CauseRefused}
 	in := &record{
 		gaps: []das.Gap{gap}, prev: r.prev, last: r.last, first: r.first, through: r.through,
-		end: r.end, lost: r.lost + r.events, oldest: r.oldest, span: r.span,
+		end: r.end, lost: r.lost + r.events, begun: r.begun, oldest: r.oldest, span: r.span,
 	}
 	in.close(p, r.out.Traceparent)
 	in.out.MessageID += "/refused"
 	p.window.replace(r, in)
 	p.outbox.Send(&in.out)
 	return nil
+}
+
+// since is when the first was read of what is not durable; zero when nothing
+// waits. Unlike the time of an event no step of the clock changes its age.
+func (p *pipeline) since() time.Time {
+	var since time.Time
+	if len(p.window.records) > 0 {
+		since = p.window.records[0].begun
+	} else if p.open != nil {
+		since = p.open.begun
+	}
+	if p.heartbeat != nil && (since.IsZero() || p.heartbeat.begun.Before(since)) {
+		since = p.heartbeat.begun
+	}
+	return since
 }
 
 func (p *pipeline) progress() {

@@ -84,7 +84,7 @@ func (b *bench) run(drain time.Duration) (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := pipeline.Run(ctx, pipeline.Config{
-			Ring: r, Desired: b.desired, Recording: b.desired.GetRecording, Crypto: client,
+			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: b, Crypto: client,
 			Renderer: render.New(render.Config{ServerVersion: "15.20", ServerHost: "h"}),
 			Streams:  2, Drain: drain, Progress: b.progress, Hop: obs.NewHop(obs.Discard(), "capture"),
 			Tracer: noop.NewTracerProvider().Tracer(""), Log: slog.New(slog.DiscardHandler),
