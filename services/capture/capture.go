@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	cfg = cfg.withDefaults()
 	if err := service.Undumpable(); err != nil {
 		return err
+	}
+	// In synchronous mode a thread sleeps on the ring's bell and keeps one of Go's
+	// processors for up to 10 ms: with one alone nothing else would run meanwhile.
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
 	}
 	tel, err := obs.Setup(ctx, cfg.Obs, "capture", log)
 	if err != nil {

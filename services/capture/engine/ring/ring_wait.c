@@ -9,9 +9,10 @@
  *   session: waiters + 1; value = futex; durable < number? → sleep while futex == value
  *   capture: durable = n; waiters > 0? → futex + 1; wake
  *
- * The bell works the same way round: the session's frame is committed, then it
- * looks whether capture sleeps; capture says that it sleeps, then looks for a
- * frame.
+ * The bell works the same way round: the session's frame is committed and the
+ * session counted among those that wait, then it looks whether capture sleeps;
+ * capture says that it sleeps, then looks for a frame, and for somebody who waits
+ * for one that it has read and not sent.
  *
  * A sleep is short all the same. Nobody is woken when the path degrades at the
  * hand of another session, and a signal that arrives just before the sleep does
@@ -114,8 +115,8 @@ weir_ring_wait(weir_ring *ring, weir_wait *wait)
 	waited = look(ring, wait, &left_ms);
 	if (waited != WEIR_WAIT_AGAIN)
 		return waited;
-	ring_bell(h);
 	__atomic_add_fetch(&group->waiters, 1, __ATOMIC_SEQ_CST);
+	ring_bell(h);
 	value = __atomic_load_n(&group->futex, __ATOMIC_SEQ_CST);
 	waited = look(ring, wait, &left_ms);
 	if (waited == WEIR_WAIT_AGAIN) {

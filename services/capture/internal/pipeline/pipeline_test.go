@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ type bench struct {
 	crypto   *cryptotest.Replica
 	desired  *controlv1.Desired
 	progress *pipeline.Progress
+	wanted   atomic.Pointer[controlv1.Desired] // desired, once a pipeline runs
+	witness  witness
 	text     func(i int) string
 	written  int
 }
@@ -55,21 +58,26 @@ func newBench(t *testing.T, ringSize int) *bench {
 // put writes n events.
 func (b *bench) put(n int) {
 	for range n {
-		b.written++
-		now := time.Now()
-		payload, err := proto.Marshal(&activityv1.Activity{
-			Kind: activityv1.Kind_KIND_STATEMENT, Class: activityv1.Class_CLASS_READ, Command: "SELECT",
-			StartedAt: timestamppb.New(now), EndedAt: timestamppb.New(now), StatementId: uint64(b.written), SubstatementId: 1,
-			Text: &activityv1.Text{Kept: []byte(b.text(b.written))},
-			Session: &activityv1.Session{
-				Pid: 7, BackendStartedAt: timestamppb.New(now), UserName: []byte("u"), DatabaseName: []byte("d"),
-			},
-		})
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		b.engine.Put(payload, now)
+		b.engine.Put(b.payload(), time.Now())
 	}
+}
+
+// payload is the next event.
+func (b *bench) payload() []byte {
+	b.written++
+	now := time.Now()
+	payload, err := proto.Marshal(&activityv1.Activity{
+		Kind: activityv1.Kind_KIND_STATEMENT, Class: activityv1.Class_CLASS_READ, Command: "SELECT",
+		StartedAt: timestamppb.New(now), EndedAt: timestamppb.New(now), StatementId: uint64(b.written), SubstatementId: 1,
+		Text: &activityv1.Text{Kept: []byte(b.text(b.written))},
+		Session: &activityv1.Session{
+			Pid: 7, BackendStartedAt: timestamppb.New(now), UserName: []byte("u"), DatabaseName: []byte("d"),
+		},
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return payload
 }
 
 // run starts a pipeline; the function that it returns stops it.
@@ -80,11 +88,13 @@ func (b *bench) run(drain time.Duration) (stop func()) {
 		b.t.Fatal(err)
 	}
 	client := b.crypto.Serve(b.t)
+	b.wanted.Store(b.desired)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := pipeline.Run(ctx, pipeline.Config{
-			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: b, Crypto: client,
+			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: &b.witness,
+			Crypto:   client,
 			Renderer: render.New(render.Config{ServerVersion: "15.20", ServerHost: "h"}),
 			Streams:  2, Drain: drain, Progress: b.progress, Hop: obs.NewHop(obs.Discard(), "capture"),
 			Tracer: noop.NewTracerProvider().Tracer(""), Log: slog.New(slog.DiscardHandler),

@@ -34,6 +34,8 @@ const (
 	offGapSequence, offGapFirst, offGapLast, offGapFrom, offTo = 192, 200, 208, 216, 224
 	offTail, offStored, offDurable                             = 256, 264, 272
 	offMode, offGeneration                                     = 320, 336
+	offPath, offBell, offSleeps, offGroups                     = 296, 384, 388, 1024
+	offReleased, offReleasedThrough, offReleasedAt             = 168, 176, 184
 )
 
 // Writer is an engine with a ring. Its methods may be called by several goroutines at once, in the place of sessions.
