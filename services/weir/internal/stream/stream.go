@@ -93,7 +93,7 @@ func (c Start) Run(ctx context.Context, s terminal.Streams) error {
 	}
 	st := out.GetStream()
 	if c.Wait {
-		if st, err = Await(ctx, control, c.Cluster, controlv1.StreamStatus_STREAM_STATUS_STARTED, c.Timeout); err != nil {
+		if _, err = Await(ctx, control, c.Cluster, controlv1.StreamStatus_STREAM_STATUS_STARTED, c.Timeout); err != nil {
 			return err
 		}
 		if st, err = AwaitCarriedOut(ctx, control, c.Cluster, c.Timeout); err != nil {
