@@ -165,12 +165,11 @@ varint_size(uint64 v)
 	return put_varint(scratch, v) - scratch;
 }
 
-/* put_text_of writes a Text whose kept bytes are two pieces. */
+/* put_text_of writes a Text of which kept bytes are shown. */
 static void
-put_text_of(weir_buffer *b, int field, const char *head, size_t head_length, const char *tail,
-			size_t tail_length, uint64 length, const uint8 *sha256)
+put_text_of(weir_buffer *b, int field, weir_slice text, const weir_secrets *hidden, size_t kept, uint64 length,
+			const uint8 *sha256)
 {
-	size_t kept = head_length + tail_length;
 	size_t size = kept ? 1 + varint_size(kept) + kept : 0;
 	uint8 *p;
 
@@ -185,11 +184,7 @@ put_text_of(weir_buffer *b, int field, const char *head, size_t head_length, con
 	if (kept) {
 		p = put_tag(p, 1, WIRE_LENGTH);
 		p = put_varint(p, kept);
-		memcpy(p, head, head_length);
-		p += head_length;
-		if (tail_length)
-			memcpy(p, tail, tail_length);
-		p += tail_length;
+		p += weir_show((char *) p, kept, text, hidden);
 	}
 	if (length) {
 		p = put_tag(p, 2, WIRE_VARINT);
@@ -205,25 +200,21 @@ put_text_of(weir_buffer *b, int field, const char *head, size_t head_length, con
 }
 
 void
-weir_put_text(weir_buffer *b, int field, const char *head, size_t head_length, const char *tail, size_t limit)
+weir_put_text(weir_buffer *b, int field, weir_slice text, const weir_secrets *hidden, size_t limit)
 {
-	size_t tail_length = strlen(tail);
-	weir_sha256 hash;
+	size_t length = hidden ? weir_shown_length(text, hidden) : text.length;
 	uint8 digest[WEIR_SHA256_SIZE];
 
-	if (head_length + tail_length <= limit) {
-		put_text_of(b, field, head, head_length, tail, tail_length, 0, NULL);
+	if (length <= limit) {
+		put_text_of(b, field, text, hidden, length, 0, NULL);
 		return;
 	}
-	weir_sha256_init(&hash);
-	weir_sha256_update(&hash, head, head_length);
-	weir_sha256_update(&hash, tail, tail_length);
-	weir_sha256_final(&hash, digest);
-	put_text_of(b, field, head, weir_clip(head, head_length, limit), "", 0, head_length + tail_length, digest);
+	weir_shown_hash(text, hidden, digest);
+	put_text_of(b, field, text, hidden, weir_show(NULL, limit, text, hidden), length, digest);
 }
 
 void
-weir_put_cut_text(weir_buffer *b, int field, const char *kept, size_t kept_length, uint64 length, const uint8 *sha256)
+weir_put_cut_text(weir_buffer *b, int field, weir_slice kept, uint64 length, const uint8 *sha256)
 {
-	put_text_of(b, field, kept, kept_length, "", 0, length, sha256);
+	put_text_of(b, field, kept, NULL, kept.length, length, sha256);
 }

@@ -17,6 +17,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "redact.h"
+
 /*
  * fixed is where the bytes live while they fit, and where they return to: a
  * session that once sent a large statement does not keep its size.
@@ -60,16 +62,14 @@ extern void weir_put_time(weir_buffer *b, int field, TimestampTz time);
 extern void weir_put_present_uint(weir_buffer *b, int field, uint64 value);
 
 /*
- * weir_put_text writes a weir.activity.v1.Text made of head and tail, of which
- * at most limit bytes are kept: whole characters of the server encoding, and
- * then the true length and hash beside them.
+ * weir_put_text writes a weir.activity.v1.Text without its secrets (NULL: it has
+ * none), of which at most limit bytes are kept: whole characters of the server
+ * encoding, and then the true length and hash beside them.
  */
-extern void weir_put_text(weir_buffer *b, int field, const char *head, size_t head_length,
-						  const char *tail, size_t limit);
+extern void weir_put_text(weir_buffer *b, int field, weir_slice text, const weir_secrets *hidden, size_t limit);
 
 /* weir_put_cut_text writes a Text whose length and hash are known already; 0 and NULL where it is whole, or there is no hash. */
-extern void weir_put_cut_text(weir_buffer *b, int field, const char *kept, size_t kept_length,
-							  uint64 length, const uint8 *sha256);
+extern void weir_put_cut_text(weir_buffer *b, int field, weir_slice kept, uint64 length, const uint8 *sha256);
 
 /* weir_text_size bounds what a Text of so many kept bytes takes with its tags. */
 #define WEIR_TEXT_SIZE(kept) ((kept) + 64)

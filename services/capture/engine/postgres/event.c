@@ -25,8 +25,8 @@ static bool held_has_rows;
 static uint64 held_rows;
 static bool held_reads;
 
-/* True where the held text was cut by guess: its error may quote the secret. */
-static bool held_guarded;
+/* True where the held statement has secrets: its error may quote one. */
+static weir_quotes held_guarded;
 
 /*
  * The ring's largest payload is shared out: half to the text, a quarter to the
@@ -45,11 +45,14 @@ weir_details_limit(void)
 	return Min(WEIR_TEXT_LIMIT, weir_ring_largest(&weir_the_ring) / 4);
 }
 
-/* encode writes all that is certain of an event. Returns whether its error must be redacted too. */
-static bool
-encode(weir_buffer *b, const weir_event *e)
+/*
+ * encode writes all that is certain of an event. Returns what its error may
+ * quote: outcome's, or one to come.
+ */
+static weir_quotes
+encode(weir_buffer *b, const weir_event *e, const weir_outcome *outcome)
 {
-	bool guarded = false;
+	weir_quotes guarded = WEIR_QUOTES_NOTHING;
 
 	weir_buffer_reset(b);
 	weir_put_uint(b, 1, e->kind);
@@ -64,34 +67,40 @@ encode(weir_buffer *b, const weir_event *e)
 	if (e->details)
 		weir_put_raw(b, e->details->data, e->details->length);
 	if (e->has_text) {
-		weir_slice text = e->text;
-		bool redacted = weir_redact(&text, e->secrecy);
-		const char *tail = redacted ? WEIR_REDACTED : "";
+		/* What failed may have failed by a word misspelt in quotes: it is looked at more closely. */
+		weir_secrecy secrecy = outcome && e->secrecy < WEIR_FAILED ? WEIR_FAILED : e->secrecy;
+		weir_secrets found;
+		const weir_secrets *hidden = weir_secrets_in(e->text, secrecy, &found);
 		size_t limit = text_limit();
 
-		guarded = redacted && e->secrecy == WEIR_UNPARSED;
-
+		if (hidden) {
+			if (outcome)
+				guarded = weir_quotes_of(weir_outcome_text(outcome), e->text, hidden);
+			if (!outcome || secrecy == WEIR_UNPARSED)
+				guarded = Max(guarded, WEIR_QUOTES_SOMEWHERE);
+		}
 		/* Without memory for all of it, what fits is kept. */
-		if (!weir_buffer_reserve(b, WEIR_TEXT_SIZE(Min(text.length + strlen(tail), limit)))) {
+		if (!weir_buffer_reserve(b, WEIR_TEXT_SIZE(Min(weir_shown_length(e->text, hidden), limit)))) {
 			b->short_of_memory = false;
 			limit = b->capacity - b->length > 2 * WEIR_TEXT_SIZE(0) ? b->capacity - b->length - 2 * WEIR_TEXT_SIZE(0) : 0;
 		}
-		weir_put_text(b, 10, text.start, text.length, tail, limit);
+		weir_put_text(b, 10, e->text, hidden, limit);
 	}
 	return guarded;
 }
 
 /* finish writes the end of an event and gives it to the ring. */
 static void
-finish(weir_buffer *b, TimestampTz ended, const weir_outcome *outcome, bool guarded)
+finish(weir_buffer *b, TimestampTz ended, const weir_outcome *outcome, weir_quotes guarded)
 {
 	uint64_t number;
 
 	weir_put_time(b, 3, ended);
 	if (outcome) {
-		if (guarded)
-			weir_outcome_redact(outcome);
-		weir_put_outcome(b, outcome);
+		weir_outcome shown = *outcome;
+
+		weir_outcome_redact(&shown, guarded);
+		weir_put_outcome(b, &shown);
 	}
 	weir_ring_put(&weir_the_ring, b->data, (uint32_t) b->length, weir_unix_us(ended), &number);
 	weir_buffer_reset(b);
@@ -100,7 +109,7 @@ finish(weir_buffer *b, TimestampTz ended, const weir_outcome *outcome, bool guar
 void
 weir_event_put(const weir_event *event, TimestampTz ended, const weir_outcome *outcome)
 {
-	bool guarded = encode(&now_buffer, event);
+	weir_quotes guarded = encode(&now_buffer, event, outcome);
 
 	if (event->has_rows)
 		weir_put_present_uint(&now_buffer, 12, event->rows);
@@ -111,7 +120,7 @@ void
 weir_event_hold(const weir_event *event, TimestampTz ended)
 {
 	weir_event_release(NULL);
-	held_guarded = encode(&held_buffer, event);
+	held_guarded = encode(&held_buffer, event, NULL);
 	held_ended = ended;
 	held_has_rows = event->has_rows;
 	held_rows = event->rows;

@@ -24,9 +24,6 @@
 #define FIELD_SQLSTATE 13
 #define FIELD_ERROR_MESSAGE 14
 
-/* What an error message quotes may be the password of a statement that was redacted. */
-#define WEIR_REDACTED_QUOTE "<REDACTED>"
-
 static char message_space[WEIR_MESSAGE_LIMIT];
 static weir_outcome outcome;
 
@@ -54,20 +51,19 @@ message_limit(void)
 static void
 set_outcome(const char *sqlstate, const char *message, size_t length)
 {
+	weir_slice text = {message, length};
+	weir_secrets found;
+	const weir_secrets *hidden = weir_secrets_in(text, WEIR_CONTENT, &found);
+	size_t shown = weir_shown_length(text, hidden);
+
 	strlcpy(outcome.sqlstate, sqlstate, sizeof outcome.sqlstate);
 	outcome.message = message_space;
 	outcome.length = 0;
-	outcome.kept = length;
-	if (length > message_limit()) {
-		weir_sha256 hash;
-
-		weir_sha256_init(&hash);
-		weir_sha256_update(&hash, message, length);
-		weir_sha256_final(&hash, outcome.sha256);
-		outcome.length = length;
-		outcome.kept = weir_clip(message, length, message_limit());
+	if (shown > message_limit()) {
+		weir_shown_hash(text, hidden, outcome.sha256);
+		outcome.length = shown;
 	}
-	memcpy(message_space, message, outcome.kept);
+	outcome.kept = weir_show(message_space, message_limit(), text, hidden);
 }
 
 /* copy_thrown reads the error in hand from the server's error stack. */
@@ -216,19 +212,33 @@ weir_outcome_of_message(const char *body, size_t length, bool *fatal)
 }
 
 void
-weir_outcome_redact(const weir_outcome *o)
+weir_outcome_redact(weir_outcome *o, weir_quotes quotes)
 {
-	const char *quote = memchr(outcome.message, '"', outcome.kept);
-	size_t n = strlen(WEIR_REDACTED_QUOTE);
+	const char *start = o->message;
+	const char *end = start + o->kept;
+	weir_secrets quoted = {.count = 1};
+	char shown[WEIR_MESSAGE_LIMIT];
 
-	if (o != &outcome || !quote)
+	if (o->message != message_space || quotes == WEIR_QUOTES_NOTHING)
 		return;
+	/* The one that a session ends with is a copy; the text is the same. */
+	outcome = *o;
+	if (quotes == WEIR_QUOTES_SOMEWHERE) {
+		/* From the first to the last, for what is quoted may have some in it; of a message that was cut to its end. */
+		start = memchr(start, '"', outcome.kept);
+		if (!start++)
+			return;
+		while (!outcome.length && end > start && *--end != '"')
+			;
+		if (end == start)
+			end = outcome.message + outcome.kept;
+	}
+	quoted.at[0].start = start - outcome.message;
+	quoted.at[0].end = end - outcome.message;
+	outcome.kept = weir_show(shown, sizeof shown, weir_outcome_text(&outcome), &quoted);
+	memcpy(message_space, shown, outcome.kept);
 	outcome.length = 0;
-	outcome.kept = quote - outcome.message;
-	if (outcome.kept + n > WEIR_MESSAGE_LIMIT)
-		return;
-	memcpy(message_space + outcome.kept, WEIR_REDACTED_QUOTE, n);
-	outcome.kept += n;
+	*o = outcome;
 }
 
 void
@@ -236,7 +246,7 @@ weir_put_outcome(weir_buffer *b, const weir_outcome *o)
 {
 	weir_put_string(b, FIELD_SQLSTATE, o->sqlstate);
 	if (o->length)
-		weir_put_cut_text(b, FIELD_ERROR_MESSAGE, o->message, o->kept, o->length, o->sha256);
+		weir_put_cut_text(b, FIELD_ERROR_MESSAGE, weir_outcome_text(o), o->length, o->sha256);
 	else
-		weir_put_text(b, FIELD_ERROR_MESSAGE, o->message, o->kept, "", WEIR_MESSAGE_LIMIT);
+		weir_put_text(b, FIELD_ERROR_MESSAGE, weir_outcome_text(o), NULL, WEIR_MESSAGE_LIMIT);
 }

@@ -51,8 +51,19 @@ extern void weir_outcome_settled(void);
  */
 extern const weir_outcome *weir_outcome_of_message(const char *body, size_t length, bool *fatal);
 
-/* weir_outcome_redact takes what the message quotes out of it. */
-extern void weir_outcome_redact(const weir_outcome *outcome);
+/* weir_outcome_text is what is kept of the message. */
+static inline weir_slice
+weir_outcome_text(const weir_outcome *outcome)
+{
+	return (weir_slice) {outcome->message, outcome->kept};
+}
+
+/*
+ * weir_outcome_redact takes what the message quotes out of it, for this
+ * statement and for those around it, which the same error ends; all of the
+ * message where that is not in quotes.
+ */
+extern void weir_outcome_redact(weir_outcome *outcome, weir_quotes quotes);
 
 /* weir_put_outcome writes fields 13 and 14 of an Activity. */
 extern void weir_put_outcome(weir_buffer *b, const weir_outcome *outcome);

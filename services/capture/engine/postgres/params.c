@@ -91,11 +91,13 @@ find_output(Oid type)
 static void
 put_value(weir_buffer *b, const char *text, size_t length)
 {
+	weir_slice whole = {text, length};
+	weir_secrets found;
 	weir_buffer value;
 	uint8 space[512];
 
 	weir_buffer_init(&value, space, sizeof space);
-	weir_put_text(&value, FIELD_VALUE, text, length, "", WEIR_VALUE_LIMIT);
+	weir_put_text(&value, FIELD_VALUE, whole, weir_secrets_in(whole, WEIR_CONTENT, &found), WEIR_VALUE_LIMIT);
 	weir_put_bytes(b, FIELD_PARAMETERS, value.data, value.length);
 	weir_buffer_reset(&value);
 }
@@ -177,15 +179,55 @@ put_param(weir_buffer *b, const ParamExternData *param)
 	}
 }
 
+/* names_a_secret says whether a bind value is the name of a setting that is secret. */
+static bool
+names_a_secret(ParamListInfo params, uint32 number)
+{
+	const ParamExternData *param;
+
+	if (number < 1 || number > (uint32) params->numParams)
+		return false;
+	param = &params->params[number - 1];
+	if (param->isnull)
+		return false;
+	if (param->ptype == UNKNOWNOID) {
+		const char *name = DatumGetCString(param->value);
+
+		return weir_is_secret_name(name, strlen(name));
+	}
+	if (param->ptype == TEXTOID || param->ptype == VARCHAROID) {
+		struct varlena *name = pg_detoast_datum_packed((struct varlena *) DatumGetPointer(param->value));
+
+		return weir_is_secret_name(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	}
+	return false;
+}
+
+static bool
+is_secret(ParamListInfo params, uint32 number, const weir_secrets *hidden)
+{
+	if (!hidden)
+		return false;
+	if (weir_secret_param(hidden, number))
+		return true;
+	for (size_t i = 0; i < hidden->named; i++)
+		if (hidden->pair[i].value == number && names_a_secret(params, hidden->pair[i].name))
+			return true;
+	return false;
+}
+
 void
-weir_put_params(weir_buffer *b, ParamListInfo params, size_t limit)
+weir_put_params(weir_buffer *b, ParamListInfo params, weir_slice text, weir_secrecy secrecy, size_t limit)
 {
 	size_t start = b->length;
+	weir_secrets found;
+	const weir_secrets *hidden;
 	MemoryContext old;
 	int omitted = 0;
 
 	if (!params || params->numParams == 0 || params->paramFetch)
 		return;
+	hidden = weir_secrets_in(text, secrecy, &found);
 	if (!output_context)
 		output_context = AllocSetContextCreate(TopMemoryContext, "weir bind values", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(output_context);
@@ -196,7 +238,10 @@ weir_put_params(weir_buffer *b, ParamListInfo params, size_t limit)
 			omitted++;
 			continue;
 		}
-		put_param(b, &params->params[i]);
+		if (is_secret(params, i + 1, hidden) && !params->params[i].isnull)
+			put_value(b, WEIR_REDACTED, strlen(WEIR_REDACTED));
+		else
+			put_param(b, &params->params[i]);
 		if (b->length - start > limit || b->short_of_memory) {
 			b->length = before;
 			omitted++;

@@ -19,8 +19,9 @@
  * and give none. Needs a live transaction.
  *
  * No function a user could have written is called: a value whose type's output
- * is not the server's own shows as <type name>.
+ * is not the server's own shows as <type name>. What the statement's text says
+ * is a secret shows as such, and so does what a value says of itself.
  */
-extern void weir_put_params(weir_buffer *b, ParamListInfo params, size_t limit);
+extern void weir_put_params(weir_buffer *b, ParamListInfo params, weir_slice text, weir_secrecy secrecy, size_t limit);
 
 #endif

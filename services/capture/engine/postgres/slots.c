@@ -111,14 +111,17 @@ void
 weir_slot_begin(const weir_slot_statement *statement)
 {
 	weir_slot *s = mine;
-	weir_slice text = statement->text;
-	bool redacted;
-	size_t tail;
+	weir_slice beginning = statement->text;
+	const weir_secrets *hidden;
+	weir_secrets found;
+	size_t shown;
 
 	if (!s)
 		return;
-	redacted = weir_redact(&text, statement->secrecy);
-	tail = redacted ? strlen(WEIR_REDACTED) : 0;
+	/* More than this of a long text is not shown, whatever is replaced in it. */
+	beginning.length = Min(beginning.length, 8 * WEIR_SLOT_TEXT);
+	hidden = weir_secrets_in(beginning, statement->secrecy, &found);
+	shown = weir_shown_length(beginning, hidden) + (statement->text.length - beginning.length);
 
 	begin_change(s);
 	s->open = false;
@@ -128,15 +131,8 @@ weir_slot_begin(const weir_slot_statement *statement)
 	s->started = statement->started;
 	s->class = statement->class;
 	strlcpy(s->command, statement->command ? statement->command : "", sizeof s->command);
-	s->text_length = 0;
-	if (text.length + tail > sizeof s->text) {
-		s->text_length = text.length + tail;
-		text.length = weir_clip(text.start, text.length, sizeof s->text);
-		tail = 0;
-	}
-	memcpy(s->text, text.start, text.length);
-	memcpy(s->text + text.length, WEIR_REDACTED, tail);
-	s->text_kept = (uint32) (text.length + tail);
+	s->text_kept = (uint32) weir_show(s->text, sizeof s->text, beginning, hidden);
+	s->text_length = s->text_kept < shown ? shown : 0;
 	s->serial++;
 	__atomic_store_n(&s->open, true, __ATOMIC_RELEASE);
 	end_change(s);

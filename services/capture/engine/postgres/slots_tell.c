@@ -66,7 +66,7 @@ tell_statement(const weir_slot *s, enum weir_kind kind, TimestampTz now, const w
 	begin_event(s, kind, s->started, s->statement_id, s->substatement_id);
 	weir_put_uint(&buffer, 7, s->class);
 	weir_put_bytes(&buffer, 8, s->command, strnlen(s->command, sizeof s->command));
-	weir_put_cut_text(&buffer, 10, s->text, Min(s->text_kept, sizeof s->text), s->text_length, NULL);
+	weir_put_cut_text(&buffer, 10, (weir_slice) {s->text, Min(s->text_kept, sizeof s->text)}, s->text_length, NULL);
 	finish_event(now, outcome);
 }
 

@@ -145,6 +145,7 @@ open_statement(bool top, const char *source, int location, int length, bool sets
 		return NULL;
 	s->source = source;
 	s->text = text_of(source, location, length, top, sets_tag);
+	s->secrecy = weir_secrecy_of_text(s->text);
 	if (!top)
 		s->ids = weir_number_nested(&s->substatement_id);
 	else if (continues(source, sets_tag)) {
@@ -214,7 +215,7 @@ weir_statement_of_query(const QueryDesc *query)
 	if (s->top)
 		show(s);
 	weir_put_relations(s, plan->rtable, WEIR_PERMISSIONS(plan));
-	weir_put_params(&s->details, query->params, weir_details_limit() - s->details.length);
+	weir_put_params(&s->details, query->params, s->text, s->secrecy, weir_details_limit() - s->details.length);
 	return s;
 }
 
@@ -229,10 +230,10 @@ weir_statement_of_utility(const PlannedStmt *plan, const char *source, bool top,
 		return NULL;
 	}
 	s->verb = verb;
-	s->secrecy = weir_secrecy_of(plan->utilityStmt);
+	s->secrecy = weir_secrecy_of_utility(plan->utilityStmt, s->secrecy);
 	if (s->top)
 		show(s);
-	weir_put_params(&s->details, params, weir_details_limit());
+	weir_put_params(&s->details, params, s->text, s->secrecy, weir_details_limit());
 	return s;
 }
 

@@ -217,16 +217,16 @@ var statements = []struct {
 	{"an error hidden from the log", "selec 2", []string{"1 MISC UNKNOWN !42601 syntax error at or near \"selec\" «selec 2»"}},
 
 	{"password", "create role secretive password 'hush'; alter role secretive PassWord 'hush2' valid until 'infinity'; drop role secretive", []string{
-		"1 ROLE CREATE ROLE «create role secretive password <REDACTED>»",
-		"1 ROLE ALTER ROLE «alter role secretive PassWord <REDACTED>»",
+		"1 ROLE CREATE ROLE «create role secretive password <REDACTED>;»",
+		"1 ROLE ALTER ROLE «alter role secretive PassWord <REDACTED> valid until 'infinity';»",
 		"1 ROLE DROP ROLE «drop role secretive»"}},
 	{"password in a failed statement", "alter role nobody_there password 'hush'", []string{
 		"1 ROLE ALTER ROLE !42704 role \"nobody_there\" does not exist «alter role nobody_there password <REDACTED>»"}},
 	{"password without a parse tree", "select 1; alter user app passwort 'hush'", []string{
-		"1 READ SELECT !42601 unrecognized role option <REDACTED> «select 1; alter user app passwort <REDACTED>»"}},
+		"1 READ SELECT !42601 unrecognized role option "<REDACTED>" «select 1; alter user app passwort <REDACTED>»"}},
 	{"password in a block", "do $$begin execute 'alter role app password ''hush'''; end$$", []string{
 		"2 ROLE ALTER ROLE «alter role app password <REDACTED>»",
-		"1 FUNCTION DO «do $$begin execute 'alter role app password <REDACTED>»"}},
+		"1 FUNCTION DO «do $$begin execute 'alter role app password <REDACTED>'; end$$»"}},
 	{"a column called password", "select 'x' as password from t where false", []string{
 		"1 READ SELECT TABLE:public.t rows=0 «select 'x' as password from t where false»"}},
 }
