@@ -140,6 +140,14 @@ weir_names_data(const char *word)
 }
 
 bool
+weir_names_type(const char *word)
+{
+	static const char *const words[] = {"text", "varchar", "char", "character", "bpchar", "citext", "bytea", "constant"};
+
+	return IN(word, words);
+}
+
+bool
 weir_asks(const char *word)
 {
 	static const char *const words[] = {"to", "in", "like", "ilike", "similar", "between", "any", "values"};

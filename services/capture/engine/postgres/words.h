@@ -35,6 +35,9 @@ extern bool weir_begins_statement(const char *word);
 /* weir_names_data says what behind CREATE or ALTER has no password of its own. */
 extern bool weir_names_data(const char *word);
 
+/* weir_names_type says whether a word is a type that a secret can have. */
+extern bool weir_names_type(const char *word);
+
 /* weir_asks says whether a word between a name and its value is but a sign: SET x TO 'y'. */
 extern bool weir_asks(const char *word);
 

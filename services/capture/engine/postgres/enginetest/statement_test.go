@@ -223,7 +223,7 @@ var statements = []struct {
 	{"password in a failed statement", "alter role nobody_there password 'hush'", []string{
 		"1 ROLE ALTER ROLE !42704 role \"nobody_there\" does not exist «alter role nobody_there password <REDACTED>»"}},
 	{"password without a parse tree", "select 1; alter user app passwort 'hush'", []string{
-		"1 READ SELECT !42601 unrecognized role option "<REDACTED>" «select 1; alter user app passwort <REDACTED>»"}},
+		"1 READ SELECT !42601 unrecognized role option \"<REDACTED>\" «select 1; alter user app passwort <REDACTED>»"}},
 	{"password in a block", "do $$begin execute 'alter role app password ''hush'''; end$$", []string{
 		"2 ROLE ALTER ROLE «alter role app password <REDACTED>»",
 		"1 FUNCTION DO «do $$begin execute 'alter role app password <REDACTED>'; end$$»"}},
