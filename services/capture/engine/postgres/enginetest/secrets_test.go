@@ -47,6 +47,7 @@ func TestSecretsStayInTheSession(t *testing.T) {
 		path = o.RingFile
 	})
 	a.psql(a.DSN("postgres", "postgres"), "-c", secretsFixture)
+	a.await("the end of the fixture", seen("DISCONNECT"))
 	conn := a.connect(t, "postgres", "postgres").PgConn()
 	if _, err := conn.Exec(t.Context(), `prepare seek(text) as select name from people where password = $1`).ReadAll(); err != nil {
 		t.Fatal(err)

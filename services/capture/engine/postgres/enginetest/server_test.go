@@ -161,6 +161,7 @@ func TestBesideOthers(t *testing.T) {
 		o.Settings["log_min_messages"] = "warning"
 	})
 	a.psql(a.DSN("postgres", "postgres"), "-c", fixture, "-c", "create extension pg_stat_statements")
+	a.await("the end of the fixture", seen("DISCONNECT"))
 	conn := a.connect(t, "postgres", "postgres").PgConn()
 	a.await("the login", seen("CONNECT"))
 	a.events()

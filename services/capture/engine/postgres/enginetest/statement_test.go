@@ -147,8 +147,8 @@ var statements = []struct {
 		"2 READ SELECT !42703 column \"nothing\" does not exist «select nothing»",
 		"1 FUNCTION DO !42703 column \"nothing\" does not exist «do $$begin execute 'select nothing'; end$$»"}},
 	{"a secret in it", "do $$begin execute 'alter role app password ''hush'' often'; exception when others then null; end$$", []string{
-		"2 ROLE ALTER ROLE !42601 unrecognized role option <REDACTED> «alter role app password <REDACTED>»",
-		"1 FUNCTION DO «do $$begin execute 'alter role app password <REDACTED>»"}},
+		"2 ROLE ALTER ROLE !42601 unrecognized role option \"<REDACTED>\" «alter role app password <REDACTED> often»",
+		"1 FUNCTION DO «do $$begin execute 'alter role app password <REDACTED> often'; exception when others then null; end$$»"}},
 	{"do", "do $$begin perform count_above(2); update t set v = v where n = 1; end$$", []string{
 		"3 READ SELECT TABLE:public.t rows=1 «(select count(*) from t where n > $1)»",
 		"2 READ SELECT FUNCTION:public.count_above/FUNCTION/EXECUTE rows=1 «SELECT count_above(2)»",
@@ -234,6 +234,7 @@ var statements = []struct {
 func TestStatements(t *testing.T) {
 	a := start(t, nil)
 	a.psql(a.DSN("postgres", "postgres"), "-c", fixture)
+	a.await("the end of the fixture", seen("DISCONNECT"))
 	conn := a.connect(t, "postgres", "postgres").PgConn()
 	a.await("the login", func(events []*activityv1.Activity) bool {
 		return len(events) > 0 && events[len(events)-1].GetKind() == activityv1.Kind_KIND_CONNECT
