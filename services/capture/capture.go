@@ -68,7 +68,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	s := &station{
 		cfg:    cfg,
 		crypto: cryptov1.NewCryptoServiceClient(crypto),
-		teller: notice.New(notifierv1.NewNotifierServiceClient(notifier), cfg.InstanceID, log),
+		teller: notice.New(notifierv1.NewNotifierServiceClient(notifier), cfg.ClusterID, cfg.InstanceID, log),
 		hop:    obs.NewHop(tel, "capture"),
 		tracer: tel.Tracer,
 		log:    log,

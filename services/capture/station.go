@@ -100,6 +100,8 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 	}
 	s.log.Info("attached to the ring", "ring", s.cfg.RingFile, obs.KeyEpoch, status.Epoch, obs.KeyNumber, status.Number,
 		"engine", status.Engine.String(), "version", status.ServerVersion)
+	position := r.Reader().Position()
+	s.teller.Attached(status.Epoch, position.Number, position.Lost)
 	if settings, err := r.Settings(); err == nil {
 		s.link.Remember(link.Decode(settings))
 	}
@@ -116,7 +118,7 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 	wg.Wait()
 	err = context.Cause(ctx)
 	if errors.Is(err, ring.ErrFault) || errors.Is(err, ring.ErrCorrupt) {
-		s.teller.Lost(status.Epoch, status.Starts, err.Error())
+		s.teller.Interrupted(status.Epoch, time.Now(), err.Error())
 	}
 	return err
 }

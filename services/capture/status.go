@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -28,7 +29,7 @@ func (w *engineWatch) removed(s *station, r *ring.Ring) {
 	w.told = true
 	const detail = "the ring's file was removed or replaced while the server runs: recorded on until the server or this capture restarts"
 	s.log.Error(detail, "ring", s.cfg.RingFile)
-	s.teller.Lost(r.Epoch(), w.starts, detail)
+	s.teller.Interrupted(r.Epoch(), time.Now(), detail)
 }
 
 // look compares the engine with what it was a moment ago. A server that was
@@ -44,11 +45,14 @@ func (w *engineWatch) look(s *station, r *ring.Ring) error {
 	running := status.State == ring.EngineRunning
 	switch {
 	case !desired.GetRecording():
+		s.teller.Unwanted()
 		return nil
 	case running && before == ring.EngineRunning && status.Starts != starts:
 		s.teller.Lost(status.Epoch, starts, "the server restarted after a crash")
 		s.teller.Returned(status.Epoch, status.Starts, "the server is back")
-	case running && before != ring.EngineRunning && before != ring.EngineUnknown:
+	case running && before == ring.EngineUnknown:
+		s.teller.Returned(status.Epoch, status.Starts, "") // of what a capture before this one told
+	case running && before != ring.EngineRunning:
 		s.log.Info("the engine is back", "version", status.ServerVersion)
 		s.teller.Returned(status.Epoch, status.Starts, "the server is back")
 	case !running && before != status.State:

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weir-das/weir/pkg/backoff"
 	"github.com/weir-das/weir/pkg/fault"
@@ -24,6 +25,8 @@ import (
 	"github.com/weir-das/weir/pkg/rpc"
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 	"github.com/weir-das/weir/services/notifier/internal/events"
+	"github.com/weir-das/weir/services/notifier/internal/grpcapi"
+	"github.com/weir-das/weir/services/notifier/internal/window"
 )
 
 // Run keeps events until ctx ends. It returns nil after a clean stop.
@@ -50,7 +53,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer conn.Close()
-	store, err := openStore(ctx, conn.JetStream(), events.Options{Replicas: cfg.Journal.Replicas, MaxBytes: cfg.MaxBytes}, log)
+	kept, err := openStores(ctx, conn.JetStream(), cfg, log)
 	if err != nil {
 		return err
 	}
@@ -58,27 +61,60 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	notifierv1.RegisterNotifierServiceServer(server, events.NewServer(store, obs.NewHop(tel, "notifier"), time.Now, log))
-	if cfg.Listener != nil {
-		return server.ServeListener(ctx, cfg.Listener)
-	}
-	return server.Serve(ctx)
+	notifierv1.RegisterNotifierServiceServer(server, grpcapi.New(kept.events, kept.windows, kept.letters, obs.NewHop(tel, "notifier"), time.Now, log))
+	work, ctx := errgroup.WithContext(ctx)
+	work.Go(func() error {
+		return kept.windows.Run(ctx, sweepEvery, func(err error) { log.Warn("windows cannot be swept", obs.KeyErr, err) })
+	})
+	work.Go(func() error {
+		if cfg.Listener != nil {
+			return server.ServeListener(ctx, cfg.Listener)
+		}
+		return server.Serve(ctx)
+	})
+	return work.Wait()
+}
+
+// sweepEvery is how often a replica looks for what another one left half told.
+const sweepEvery = 15 * time.Second
+
+// stores is all that is kept.
+type stores struct {
+	events  *events.Store
+	windows *window.Store
+	letters *events.DeadLetters
 }
 
 // openWait is how long a NATS that is up may take to have JetStream ready. After
 // that something is wrong that waiting does not mend.
 const openWait = time.Minute
 
-// openStore tries to open the store until it can, for openWait at most.
-func openStore(ctx context.Context, js jetstream.JetStream, opts events.Options, log *slog.Logger) (*events.Store, error) {
+// openStores tries to open what is kept until it can, for openWait at most.
+func openStores(ctx context.Context, js jetstream.JetStream, cfg Config, log *slog.Logger) (stores, error) {
 	limit, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
-		opened, err := events.Open(limit, js, opts)
+		opened, err := openOnce(limit, js, cfg)
 		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
 			return opened, err
 		}
 		log.Warn("JetStream is not ready", obs.KeyErr, err)
 	}
+}
+
+func openOnce(ctx context.Context, js jetstream.JetStream, cfg Config) (s stores, err error) {
+	options := events.Options{Replicas: cfg.Journal.Replicas, MaxBytes: cfg.MaxBytes}
+	if s.events, err = events.Open(ctx, js, options); err != nil {
+		return s, err
+	}
+	if s.letters, err = events.OpenDeadLetters(ctx, js, options); err != nil {
+		return s, err
+	}
+	tell := func(ctx context.Context, w *notifierv1.Window, detail string) error {
+		_, _, err := s.events.Keep(ctx, events.OfWindow(w, detail))
+		return err
+	}
+	s.windows, err = window.Open(ctx, js, window.Options{Replicas: options.Replicas, MaxBytes: options.MaxBytes}, tell, time.Now)
+	return s, err
 }

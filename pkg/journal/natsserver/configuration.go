@@ -28,6 +28,12 @@ type Cluster struct {
 	Routes []string // nats-route://host:port of each of them
 }
 
+// NotifierStreams are the streams that notifier alone may use; KV_… is a
+// key-value bucket's.
+func (Settings) NotifierStreams() []string {
+	return []string{"WEIR_EVENTS", "WEIR_DEAD_LETTERS", "KV_WEIR_WINDOWS"}
+}
+
 // ControlBuckets are the key-value buckets that control alone may use.
 func (Settings) ControlBuckets() []string {
 	return []string{"WEIR_CONTROL", "WEIR_LEASE", "WEIR_REPORTS"}

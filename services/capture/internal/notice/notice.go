@@ -1,7 +1,19 @@
-// Package notice tells the notifier when the engine is no longer audited and
-// when it is again. A notifier that is away is told later, with the true time.
+// Package notice tells the notifier what becomes of the audit: that records are
+// lost, or may be, that the engine or the ring is gone, that somebody tampers.
+// A notifier that is away is told later, with the true times.
 //
-// Before: the capture itself, which sees the engine come and go.
+// The one idea: what has a begin and an end is a window, and losses are counted
+// by the ring, not by this process. One window of loss is open at a time, and
+// its count is the epoch's total less what the total was when it opened. Both
+// lie where a crash does not reach: the total beside the ring's tail, the rest
+// with the notifier. So a capture that comes back asks which windows are open,
+// goes on with them, and if the ring counted more than anybody was told, tells
+// that too.
+//
+// Nothing here is on the path of an event: to tell is to change a few words under
+// a lock. What waits is bounded, and merged before it is dropped.
+//
+// Before: the station and the pipeline, which see it.
 // Next: services/notifier, which keeps and delivers it.
 package notice
 
@@ -9,92 +21,134 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/weir-das/weir/pkg/backoff"
-	"github.com/weir-das/weir/pkg/fault"
-	"github.com/weir-das/weir/pkg/obs"
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 )
 
-// queueLength bounds the notices that wait for a notifier that is away. An
-// engine comes and goes a few times a day.
-const queueLength = 1024
+const (
+	// quiet is how long nothing may have been lost before a window closes. What
+	// is lost again sooner belongs to the same window.
+	quiet = 5 * time.Second
+	// maxLength is when a window of a loss that does not end is closed and
+	// followed by another, so that its count is told.
+	maxLength = time.Hour
+)
 
-// Teller delivers notices in order. Make it with New, then Run it.
+// Teller delivers what it is told. Make it with New, then Run it. All methods
+// return at once and may be called by several goroutines.
 type Teller struct {
 	notifier   notifierv1.NotifierServiceClient
+	clusterID  string
 	instanceID string
 	log        *slog.Logger
-	queue      chan *notifierv1.NotifyRequest
+	wake       chan struct{} // of size 1: there is something to send
+
+	// mu guards all below. Never held across a call.
+	mu     sync.Mutex
+	outbox outbox
+
+	epoch    uint64 // the one that is read; 0 before the first
+	attached time.Time
+	loss     account
+	absences map[notifierv1.Cause]*absence
+	notices  map[string]*item // the notices that have not been sent, by what they say
+	heir     heir
 }
 
-// New returns a teller for one instance.
-func New(notifier notifierv1.NotifierServiceClient, instanceID string, log *slog.Logger) *Teller {
-	return &Teller{notifier: notifier, instanceID: instanceID, log: log, queue: make(chan *notifierv1.NotifyRequest, queueLength)}
-}
-
-// Lost tells that the engine stopped being audited. starts is the ring's count
-// of starts: with the epoch it names this life of the server.
-func (t *Teller) Lost(epoch, starts uint64, detail string) {
-	t.tell(notifierv1.EventKind_EVENT_KIND_ENGINE_LOST, fmt.Sprintf("%d/%d/lost", epoch, starts), detail)
-}
-
-// Returned tells that the engine is audited again.
-func (t *Teller) Returned(epoch, starts uint64, detail string) {
-	t.tell(notifierv1.EventKind_EVENT_KIND_ENGINE_RETURNED, fmt.Sprintf("%d/%d/returned", epoch, starts), detail)
-}
-
-func (t *Teller) tell(kind notifierv1.EventKind, key, detail string) {
-	request := &notifierv1.NotifyRequest{
-		Kind:           kind,
-		SourceId:       t.instanceID,
-		OccurredAt:     timestamppb.Now(),
-		IdempotencyKey: t.instanceID + "/" + key,
-		Detail:         detail,
+// New returns a teller for one instance of a cluster.
+func New(notifier notifierv1.NotifierServiceClient, clusterID, instanceID string, log *slog.Logger) *Teller {
+	return &Teller{
+		notifier: notifier, clusterID: clusterID, instanceID: instanceID, log: log,
+		wake:     make(chan struct{}, 1),
+		absences: make(map[notifierv1.Cause]*absence),
+		notices:  make(map[string]*item),
 	}
+}
+
+// Attached tells which epoch is read from now on, from which number, and how
+// many of the numbers before it the ring counts as lost. What was told of
+// another epoch's losses is over.
+func (t *Teller) Attached(epoch, number, lost uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	t.isBack(notifierv1.Cause_CAUSE_RING_UNREADABLE, now)
+	if epoch == t.epoch {
+		return
+	}
+	t.abandon(now)
+	t.epoch, t.attached = epoch, now
+	t.loss = account{total: lost, durable: number}
+	t.heir.number, t.heir.lost = number, lost
+	t.inherit()
+}
+
+// abandon ends what was told of an epoch of which nothing more will be read.
+func (t *Teller) abandon(now time.Time) {
+	if it := t.loss.open; it != nil {
+		it.window.LowerBound = t.loss.durable < t.loss.through
+		t.close(it, it.window.GetEnd().AsTime())
+		t.loss.open = nil
+	}
+	if a := t.absences[notifierv1.Cause_CAUSE_RELEASED]; a != nil {
+		a.item.window.LowerBound = true
+		t.closeAbsence(notifierv1.Cause_CAUSE_RELEASED, now)
+	}
+}
+
+// window returns a new window that is open. what names it among those of its
+// epoch and cause.
+func (t *Teller) window(epoch uint64, cause notifierv1.Cause, what uint64, begin time.Time) *notifierv1.Window {
+	return &notifierv1.Window{
+		Id:        fmt.Sprintf("%s/%d/%s/%d", t.instanceID, epoch, CauseName(cause), what),
+		ClusterId: t.clusterID, InstanceId: t.instanceID, Epoch: epoch, Cause: cause,
+		Begin: timestamppb.New(begin), End: timestamppb.New(begin), Open: true,
+	}
+}
+
+// ring wakes Run.
+func (t *Teller) ring() {
 	select {
-	case t.queue <- request:
+	case t.wake <- struct{}{}:
 	default:
-		t.log.Error("too many notices wait for the notifier; one is dropped", "kind", kind.String(), "detail", detail)
 	}
 }
 
-// Run delivers until ctx ends.
+// Run delivers until ctx ends, and then tries for a moment what is left: windows
+// in which nothing happens any more close, the others are left to the next capture.
 func (t *Teller) Run(ctx context.Context) error {
+	tick := time.NewTicker(quiet / 10)
+	defer tick.Stop()
+	s := sender{teller: t}
 	for {
+		s.deliver(ctx)
 		select {
 		case <-ctx.Done():
+			t.closeWhatIsOver(time.Now().Add(quiet))
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWait)
+			defer cancel()
+			s.next = time.Time{}
+			s.deliver(last)
 			return nil
-		case request := <-t.queue:
-			t.deliver(ctx, request)
+		case <-t.wake:
+		case <-tick.C:
+			t.closeWhatIsOver(time.Now())
 		}
 	}
 }
 
-// deliver tries until the notifier has the notice on disk, or says that it will
-// never take it. The key makes a second delivery harmless.
-func (t *Teller) deliver(ctx context.Context, request *notifierv1.NotifyRequest) {
-	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second}
-	for warned := false; ; warned = true {
-		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := t.notifier.Notify(attempt, request)
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		err = fault.FromStatus(err)
-		if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Denied) {
-			t.log.Error("the notifier refuses a notice", "kind", request.GetKind().String(), obs.KeyErr, err)
-			return
-		}
-		if !warned {
-			t.log.Warn("the notifier is away; notices wait", obs.KeyErr, err)
-		}
-		if wait.Wait(ctx) != nil {
-			return
+// closeWhatIsOver closes the windows in which nothing has happened for a while.
+func (t *Teller) closeWhatIsOver(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settle(now)
+	for cause, a := range t.absences {
+		if !a.back.IsZero() && now.Sub(a.back) >= quiet {
+			t.closeAbsence(cause, a.back)
 		}
 	}
 }

@@ -1959,7 +1959,10 @@ type ReportInstanceRequest struct {
 	// The instance.
 	InstanceId string `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
 	// What it does.
-	Report        *InstanceReport `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	Report *InstanceReport `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	// Keep nothing and answer what was reported last: how a capture that finds
+	// another epoch learns how far the one before it came. The report may be absent then.
+	Ask           bool `protobuf:"varint,4,opt,name=ask,proto3" json:"ask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2015,9 +2018,18 @@ func (x *ReportInstanceRequest) GetReport() *InstanceReport {
 	return nil
 }
 
-// ReportInstanceResponse is empty.
+func (x *ReportInstanceRequest) GetAsk() bool {
+	if x != nil {
+		return x.Ask
+	}
+	return false
+}
+
+// ReportInstanceResponse says that the report is kept.
 type ReportInstanceResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was reported last. Absent where nothing was, or was not asked for.
+	Last          *InstanceReport `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2050,6 +2062,13 @@ func (x *ReportInstanceResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ReportInstanceResponse.ProtoReflect.Descriptor instead.
 func (*ReportInstanceResponse) Descriptor() ([]byte, []int) {
 	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ReportInstanceResponse) GetLast() *InstanceReport {
+	if x != nil {
+		return x.Last
+	}
+	return nil
 }
 
 var File_weir_control_v1_control_proto protoreflect.FileDescriptor
@@ -2189,14 +2208,16 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	" \x01(\x0e2\x1a.weir.control.v1.SyncLevelR\tsyncLevel\x12=\n" +
 	"\n" +
 	"on_failure\x18\v \x01(\x0e2\x1e.weir.control.v1.FailurePolicyR\tonFailure\x12<\n" +
-	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"\x90\x01\n" +
+	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"\xa2\x01\n" +
 	"\x15ReportInstanceRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1f\n" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\x18\n" +
-	"\x16ReportInstanceResponse*X\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\x12\x10\n" +
+	"\x03ask\x18\x04 \x01(\bR\x03ask\"M\n" +
+	"\x16ReportInstanceResponse\x123\n" +
+	"\x04last\x18\x01 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x04last*X\n" +
 	"\tPathState\x12\x1a\n" +
 	"\x16PATH_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PATH_STATE_HEALTHY\x10\x01\x12\x17\n" +
@@ -2326,33 +2347,34 @@ var file_weir_control_v1_control_proto_depIdxs = []int32{
 	4,  // 30: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
 	34, // 31: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
 	8,  // 32: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
-	10, // 33: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
-	12, // 34: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
-	14, // 35: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
-	16, // 36: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
-	18, // 37: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
-	20, // 38: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
-	22, // 39: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
-	24, // 40: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
-	26, // 41: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
-	28, // 42: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
-	31, // 43: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
-	11, // 44: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
-	13, // 45: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
-	15, // 46: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
-	17, // 47: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
-	19, // 48: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
-	21, // 49: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
-	23, // 50: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
-	25, // 51: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
-	27, // 52: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
-	29, // 53: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
-	32, // 54: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
-	44, // [44:55] is the sub-list for method output_type
-	33, // [33:44] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	8,  // 33: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
+	10, // 34: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
+	12, // 35: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
+	14, // 36: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
+	16, // 37: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
+	18, // 38: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
+	20, // 39: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
+	22, // 40: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
+	24, // 41: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
+	26, // 42: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
+	28, // 43: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
+	31, // 44: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
+	11, // 45: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
+	13, // 46: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
+	15, // 47: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
+	17, // 48: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
+	19, // 49: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
+	21, // 50: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
+	23, // 51: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
+	25, // 52: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
+	27, // 53: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
+	29, // 54: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
+	32, // 55: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
+	45, // [45:56] is the sub-list for method output_type
+	34, // [34:45] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_weir_control_v1_control_proto_init() }

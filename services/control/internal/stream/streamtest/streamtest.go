@@ -33,7 +33,7 @@ type Told struct {
 // World is publisher, notifier and crypto in one. The zero value is not usable.
 type World struct {
 	publisherv1.UnsafePublisherServiceServer
-	notifierv1.UnsafeNotifierServiceServer
+	notifierv1.UnimplementedNotifierServiceServer
 	cryptov1.UnsafeCryptoServiceServer
 
 	// mu guards what follows. Never held while before or after run.
