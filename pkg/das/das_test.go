@@ -165,6 +165,14 @@ func testExtension() *das.Extension {
 		Prev:      das.Hash{1},
 		Last:      das.Hash{31: 0xfe},
 		Truncated: []das.Truncation{{N: 5, Field: "commandText", Length: 1 << 21, SHA256: das.Hash{0xab}}, {N: 9, Field: "paramList", Length: 70_000}},
+		Started: []das.Started{{
+			N: 10, SessionID: "5ce5f7f0.474b", StatementID: 4, SubstatementID: 1, StartTime: at, Class: "READ", Command: "SELECT",
+			CommandText: das.Some("select pg_sleep(60)"), DBUserName: "app", DatabaseName: "shop",
+		}, {N: 11, StartTime: at}},
+		Notices: []das.Notice{
+			{N: 12, Time: at, Kind: das.NoticeHookReplaced, Subject: "ExecutorRun_hook", SessionID: "5ce5f7f0.474b", DBUserName: "mallory"},
+			{N: 13, Time: at, Kind: das.NoticeRingRemoved, Subject: "/dev/shm/weir.ring"},
+		},
 	}
 }
 
@@ -176,7 +184,13 @@ func TestExtension(t *testing.T) {
 		`"weir":{"v":1,"epoch":1767225600000000,"n":[5,5,9],` +
 		`"gaps":[{"first":6,"last":8,"from":"2026-05-06 07:08:09.000001+00","to":"2026-05-06 07:08:10.000001+00","cause":"ring_full"}],` +
 		`"prev":"01` + strings.Repeat("0", 62) + `","last":"` + strings.Repeat("0", 62) + `fe",` +
-		`"truncated":[{"n":5,"field":"commandText","length":2097152,"sha256":"ab` + strings.Repeat("0", 62) + `"},{"n":9,"field":"paramList","length":70000}]}}`
+		`"truncated":[{"n":5,"field":"commandText","length":2097152,"sha256":"ab` + strings.Repeat("0", 62) + `"},{"n":9,"field":"paramList","length":70000}],` +
+		`"started":[{"n":10,"sessionId":"5ce5f7f0.474b","statementId":4,"substatementId":1,"startTime":"2026-05-06 07:08:09.000001+00",` +
+		`"class":"READ","command":"SELECT","commandText":"select pg_sleep(60)","dbUserName":"app","databaseName":"shop"},` +
+		`{"n":11,"sessionId":"","statementId":0,"substatementId":0,"startTime":"2026-05-06 07:08:09.000001+00",` +
+		`"class":"","command":"","commandText":null,"dbUserName":"","databaseName":""}],` +
+		`"notices":[{"n":12,"time":"2026-05-06 07:08:09.000001+00","kind":"hook_replaced","subject":"ExecutorRun_hook","sessionId":"5ce5f7f0.474b","dbUserName":"mallory"},` +
+		`{"n":13,"time":"2026-05-06 07:08:09.000001+00","kind":"ring_removed","subject":"/dev/shm/weir.ring","sessionId":"","dbUserName":""}]}}`
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Fatalf("AppendRecord (-want +got):\n%s", diff)
 	}
@@ -193,8 +207,18 @@ func TestExtension(t *testing.T) {
 	if gap := ext.Gaps[0].Append(nil); len(record.GapObjects) != 1 || !bytes.Equal(record.GapObjects[0], gap) {
 		t.Errorf("gap objects are %s, want %s", record.GapObjects, gap)
 	}
+	for i := range ext.Started {
+		if want := ext.Started[i].Append(nil); !bytes.Equal(record.StartedObjects[i], want) {
+			t.Errorf("started object %s, want %s", record.StartedObjects[i], want)
+		}
+	}
+	for i := range ext.Notices {
+		if want := ext.Notices[i].Append(nil); !bytes.Equal(record.NoticeObjects[i], want) {
+			t.Errorf("notice object %s, want %s", record.NoticeObjects[i], want)
+		}
+	}
 	empty := das.AppendHeartbeat(nil, "c", "d", &das.Extension{Epoch: 1})
-	if want := `"weir":{"v":1,"epoch":1,"n":[],"prev":"`; !bytes.Contains(empty, []byte(want)) || bytes.Contains(empty, []byte("gaps")) || bytes.Contains(empty, []byte("truncated")) {
+	if want := `"weir":{"v":1,"epoch":1,"n":[],"prev":"`; !bytes.Contains(empty, []byte(want)) || bytes.Count(empty, []byte("[")) != 2 {
 		t.Errorf("a heartbeat's extension is %s", empty)
 	}
 	if record, err := das.ParseRecord(empty); err != nil || record.Weir == nil || record.Weir.Epoch != 1 || record.Weir.Through.Valid {
@@ -227,6 +251,9 @@ func TestParseRefuses(t *testing.T) {
 		"a short hash":        inner(`[]`, `,"weir":{"v":1,"n":[],"prev":"00"}`),
 		"a gap from zero":     inner(`[]`, `,"weir":{"v":1,"n":[],"gaps":[{"first":0,"last":1}]}`),
 		"a gap the wrong way": inner(`[]`, `,"weir":{"v":1,"n":[],"gaps":[{"first":2,"last":1}]}`),
+		"started without n":   inner(`[]`, `,"weir":{"v":1,"n":[],"started":[{"command":"SELECT"}]}`),
+		"a notice without n":  inner(`[]`, `,"weir":{"v":1,"n":[],"notices":[{"kind":"x"}]}`),
+		"a notice's time":     inner(`[]`, `,"weir":{"v":1,"n":[],"notices":[{"n":1,"time":"now"}]}`),
 		"a gap's wrong time":  inner(`[]`, `,"weir":{"v":1,"n":[],"gaps":[{"first":2,"last":2,"from":"2026-01-01T00:00:00Z"}]}`),
 	} {
 		if r, err := das.ParseRecord([]byte(in)); err == nil {
@@ -399,6 +426,12 @@ func FuzzParseRecord(f *testing.F) {
 		if record.Weir != nil {
 			for i := range record.Weir.Gaps {
 				record.GapObjects[i] = record.Weir.Gaps[i].Append(nil)
+			}
+			for i := range record.Weir.Started {
+				record.StartedObjects[i] = record.Weir.Started[i].Append(nil)
+			}
+			for i := range record.Weir.Notices {
+				record.NoticeObjects[i] = record.Weir.Notices[i].Append(nil)
 			}
 			if len(record.Weir.Numbers) == 0 {
 				record.Weir.Numbers, again.Weir.Numbers = nil, nil

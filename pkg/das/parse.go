@@ -25,8 +25,11 @@ type Record struct {
 	Elements [][]byte
 	// Weir is nil for a record that has no such extension, as Aurora's.
 	Weir *Extension
-	// GapObjects are Weir's gaps, byte for byte: items of the chain too.
-	GapObjects [][]byte
+	// GapObjects are Weir's gaps, byte for byte: items of the chain too. So are
+	// StartedObjects and NoticeObjects.
+	GapObjects     [][]byte
+	StartedObjects [][]byte
+	NoticeObjects  [][]byte
 }
 
 // IsHeartbeat says whether the record's list is a heartbeat's.
@@ -146,6 +149,8 @@ func (r *Record) parseExtension(data []byte) error {
 			Length uint64 `json:"length"`
 			SHA256 Hash   `json:"sha256"`
 		} `json:"truncated"`
+		Started []json.RawMessage `json:"started"`
+		Notices []json.RawMessage `json:"notices"`
 	}
 	if err := json.Unmarshal(data, &in); err != nil {
 		return err
@@ -164,6 +169,22 @@ func (r *Record) parseExtension(data []byte) error {
 		}
 		ext.Gaps = append(ext.Gaps, gap)
 		r.GapObjects = append(r.GapObjects, raw)
+	}
+	for _, raw := range in.Started {
+		started, err := ParseStarted(raw)
+		if err != nil {
+			return err
+		}
+		ext.Started = append(ext.Started, started)
+		r.StartedObjects = append(r.StartedObjects, raw)
+	}
+	for _, raw := range in.Notices {
+		notice, err := ParseNotice(raw)
+		if err != nil {
+			return err
+		}
+		ext.Notices = append(ext.Notices, notice)
+		r.NoticeObjects = append(r.NoticeObjects, raw)
 	}
 	for _, t := range in.Truncated {
 		ext.Truncated = append(ext.Truncated, Truncation{N: t.N, Field: t.Field, Length: t.Length, SHA256: t.SHA256})

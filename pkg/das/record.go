@@ -17,14 +17,19 @@ type Extension struct {
 	// Through is the last number given to an item before Prev: what a record
 	// without items says of where the chain stands. Others leave it out.
 	Through Nullable[uint64]
-	// Gaps are the numbers lost. With the elements' numbers they make an
-	// unbroken sequence, which is the order of the chain.
+	// Gaps are the numbers lost. With the elements' numbers, and those of what
+	// travels beside the list, they make an unbroken sequence, which is the
+	// order of the chain.
 	Gaps []Gap
 	// Prev is the chain's hash before the record's first item, and Last the one
 	// after its last item. They are equal where the record has none.
 	Prev, Last Hash
 	// Truncated names what is not whole.
 	Truncated []Truncation
+	// Started and Notices are what is no Aurora event and has a number all the
+	// same: statements that began, and what the engine noticed.
+	Started []Started
+	Notices []Notice
 }
 
 // Gap is a range of numbers whose events were lost. As Append renders it, it is
@@ -122,6 +127,16 @@ func (e *Extension) append(dst []byte) []byte {
 		dst = e.Truncated[i].append(dst)
 	}
 	dst = listEnd(dst, len(e.Truncated))
+	for i := range e.Started {
+		dst = append(dst, listStart(i, `,"started":[`)...)
+		dst = e.Started[i].Append(dst)
+	}
+	dst = listEnd(dst, len(e.Started))
+	for i := range e.Notices {
+		dst = append(dst, listStart(i, `,"notices":[`)...)
+		dst = e.Notices[i].Append(dst)
+	}
+	dst = listEnd(dst, len(e.Notices))
 	return append(dst, '}')
 }
 
@@ -158,7 +173,7 @@ func AppendRecord(dst []byte, clusterID, instanceID string, list []byte, ext *Ex
 }
 
 // AppendHeartbeat appends a record whose list is one heartbeat. It may carry
-// gaps, which have no event to travel with.
+// what has no event to travel with: gaps, started statements, notices.
 func AppendHeartbeat(dst []byte, clusterID, instanceID string, ext *Extension) []byte {
 	return AppendRecord(dst, clusterID, instanceID, []byte(HeartbeatList), ext)
 }

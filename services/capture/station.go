@@ -184,6 +184,7 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 				d, _ := s.link.Desired()
 				return d
 			},
+			Notice: s.noticed,
 			Crypto: s.crypto,
 			Renderer: render.New(render.Config{
 				ServerVersion: shortVersion(status), ServiceName: s.cfg.ServiceName, ServerHost: s.cfg.ServerHost,

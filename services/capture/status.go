@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-das/weir/pkg/das"
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/obs"
 	capturev1 "github.com/weir-das/weir/proto/gen/weir/capture/v1"
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/capture/internal/ring"
@@ -64,6 +66,12 @@ func (w *engineWatch) look(s *station, r *ring.Ring) error {
 		s.teller.Lost(status.Epoch, status.Starts, detail)
 	}
 	return nil
+}
+
+// noticed is told what the engine noticed about its own audit.
+func (s *station) noticed(epoch uint64, n das.Notice) {
+	s.log.Warn("the engine noticed something that concerns the audit", "kind", n.Kind, "subject", n.Subject,
+		obs.KeyEpoch, epoch, obs.KeyNumber, n.N, "user", n.DBUserName, "session", n.SessionID, "time", n.Time)
 }
 
 // snapshot reads the ring that is attached now; false if none is.

@@ -58,7 +58,7 @@ func (d *dev) compare(ctx context.Context) error {
 			script++
 		}
 	}
-	numbers := uint64(len(account.Events))
+	numbers := uint64(account.Kept())
 	for _, e := range account.All() {
 		if e.Fields["clientApplication"] == "pgbench" && isTPCB(e) {
 			bench++

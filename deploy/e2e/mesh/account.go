@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -16,8 +18,20 @@ type Account struct {
 	Epoch  uint64
 	Events map[uint64][][]byte // the list elements of each number
 	Told   map[uint64]string   // the cause of each number told as a gap
+	Beside map[uint64]Beside   // what has a number and is no Aurora event
 	First  uint64
 	Last   uint64
+}
+
+// Beside is a started statement or a notice.
+type Beside struct {
+	Notice  bool
+	Kind    string `json:"kind"`
+	Subject string `json:"subject"`
+	User    string `json:"dbUserName"`
+	Session string `json:"sessionId"`
+	Text    string `json:"commandText"`
+	Raw     []byte `json:"-"`
 }
 
 // Event is a list element with its number.
@@ -40,7 +54,7 @@ func AccountFor(records []Record) (map[uint64]*Account, error) {
 		}
 		a := epochs[w.Epoch]
 		if a == nil {
-			a = &Account{Epoch: w.Epoch, Events: map[uint64][][]byte{}, Told: map[uint64]string{}}
+			a = &Account{Epoch: w.Epoch, Events: map[uint64][][]byte{}, Told: map[uint64]string{}, Beside: map[uint64]Beside{}}
 			epochs[w.Epoch], after[w.Epoch] = a, map[uint64]string{}
 		}
 		if err := a.add(r, after[w.Epoch]); err != nil {
@@ -77,6 +91,18 @@ func (a *Account) add(r Record, after map[uint64]string) error {
 		}
 		a.Events[n] = elements
 		links = append(links, link{n, n, joined})
+	}
+	for i, raw := range append(slices.Clone(r.Weir.Started), r.Weir.Notices...) {
+		beside := Beside{Notice: i >= len(r.Weir.Started), Raw: raw}
+		var place struct{ N uint64 }
+		if err := errors.Join(json.Unmarshal(raw, &place), json.Unmarshal(raw, &beside)); err != nil {
+			return err
+		}
+		if old, seen := a.Beside[place.N]; seen && !bytes.Equal(old.Raw, raw) {
+			return fmt.Errorf("number %d has two shapes", place.N)
+		}
+		a.Beside[place.N] = beside
+		links = append(links, link{place.N, place.N, raw})
 	}
 	for _, raw := range r.Weir.Gaps {
 		var gap struct {
@@ -125,7 +151,7 @@ func (a *Account) add(r Record, after map[uint64]string) error {
 }
 
 func (a *Account) bounds() {
-	for _, n := range append(keys(a.Events), keys(a.Told)...) {
+	for _, n := range slices.Concat(keys(a.Events), keys(a.Told), keys(a.Beside)) {
 		if a.First == 0 || n < a.First {
 			a.First = n
 		}
@@ -143,10 +169,16 @@ func (a *Account) Missing(last uint64) []uint64 {
 		if _, ok := a.Told[n]; ok {
 			continue
 		}
+		if _, ok := a.Beside[n]; ok {
+			continue
+		}
 		missing = append(missing, n)
 	}
 	return missing
 }
+
+// Kept is how many numbers are there, whatever they are.
+func (a *Account) Kept() int { return len(a.Events) + len(a.Beside) }
 
 // All are the list elements in the order of their numbers.
 func (a *Account) All() []Event {

@@ -85,7 +85,7 @@ func exactly(t *testing.T, m *mesh.Mesh) {
 			t.Errorf("number %d is told as %s, and its event is there: %v", n, cause, there)
 		}
 	}
-	if got := uint64(len(account.Events) + len(account.Told)); got != numbers.Number || numbers.Lost != uint64(len(account.Told)) {
+	if got := uint64(account.Kept() + len(account.Told)); got != numbers.Number || numbers.Lost != uint64(len(account.Told)) {
 		t.Errorf("%d events and %d lost of %d numbers; capture says %d lost", len(account.Events), len(account.Told), numbers.Number, numbers.Lost)
 	}
 	t.Logf("%d numbers, %d of them told as lost", numbers.Number, len(account.Told))

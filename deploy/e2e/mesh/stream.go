@@ -45,6 +45,8 @@ type Weir struct {
 	Prev      string            `json:"prev"`
 	Last      string            `json:"last"`
 	Truncated []json.RawMessage `json:"truncated"`
+	Started   []json.RawMessage `json:"started"`
+	Notices   []json.RawMessage `json:"notices"`
 }
 
 // Sealed reads everything that the Kinesis stream holds now.

@@ -7,11 +7,13 @@
 // but SHA-256:
 //
 //	H(0) = SHA-256("weir chain v1" ‖ epoch)
-//	H(n) = SHA-256(H(n-1) ‖ n ‖ the list elements of number n, joined by commas)
+//	H(n) = SHA-256(H(n-1) ‖ n ‖ the list elements of number n, joined by commas;
+//	                or its object, where it is in "started" or "notices")
 //	H(l) = SHA-256(H(f-1) ‖ l ‖ the gap's JSON object)      for a gap from f to l
 //
 // with epoch and numbers as 8 bytes, big-endian. An element begins with
-// {"startTime" and a gap with {"first", so neither passes for the other.
+// {"startTime", what travels beside the list with {"n" and a gap with {"first",
+// so none passes for another.
 //
 // The chain holds no secret. Whoever can write records can compute one; what it
 // proves is that a record agrees with those before and after it.
@@ -37,7 +39,7 @@ func Genesis(epoch uint64) Hash {
 }
 
 // Event is the value after an event: elements are its list elements, joined by
-// commas, byte for byte as in the record.
+// commas, or its one object beside the list, byte for byte as in the record.
 func (h Hash) Event(number uint64, elements []byte) Hash { return h.next(number, elements) }
 
 // Gap is the value after a gap that ends with the number last: object is the

@@ -30,7 +30,15 @@ func (p *pipeline) readOne(now time.Time) (bool, error) {
 		return true, nil
 	}
 	r := p.room(len(elements), now, item.Time)
-	r.addEvent(item.Number, elements, count, truncated)
+	if count > 0 {
+		r.addEvent(item.Number, elements, count, truncated)
+	} else {
+		started, notice := p.cfg.Renderer.Beside()
+		r.addBeside(item.Number, elements, started, notice, truncated)
+		if notice != nil && p.cfg.Notice != nil {
+			p.cfg.Notice(p.epoch, *notice)
+		}
+	}
 	p.added(r)
 	return true, nil
 }
@@ -45,7 +53,7 @@ func (p *pipeline) addGap(item ring.Item, now time.Time) {
 // room returns the open record with room for so many bytes more, closing the
 // one that has none.
 func (p *pipeline) room(bytes int, now, ended time.Time) *record {
-	if p.open != nil && !p.open.empty() && len(p.open.list)+bytes > p.maxBytes {
+	if p.open != nil && !p.open.empty() && p.open.size()+bytes > p.maxBytes {
 		p.send()
 	}
 	if p.open == nil {
@@ -61,7 +69,7 @@ func (p *pipeline) added(r *record) {
 	p.hash, p.through = r.last, r.through
 	r.end = p.reader.Position()
 	r.end.Hash = r.last
-	if r.events >= maxRecordEvents || len(r.list) >= p.maxBytes {
+	if r.events >= maxRecordEvents || r.size() >= p.maxBytes {
 		p.send()
 	}
 }

@@ -63,7 +63,10 @@ type Config struct {
 	Renderer *render.Renderer
 	// Wanted is what is wanted now: recording, mode and policy may differ from
 	// Desired while the stream is the same.
-	Wanted   func() *controlv1.Desired
+	Wanted func() *controlv1.Desired
+	// Notice is told what the engine noticed, as it is read: after a restart
+	// again, with the same number. It must not block. May be nil.
+	Notice   func(epoch uint64, notice das.Notice)
 	Streams  int           // to crypto
 	Drain    time.Duration // how long Run goes on after ctx ends, to empty the ring
 	Progress *Progress

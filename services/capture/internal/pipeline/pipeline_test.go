@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +44,9 @@ type bench struct {
 	witness  witness
 	text     func(i int) string
 	written  int
+
+	mu      sync.Mutex
+	noticed []das.Notice
 }
 
 func newBench(t *testing.T, ringSize int) *bench {
@@ -80,6 +85,12 @@ func (b *bench) payload() []byte {
 	return payload
 }
 
+func (b *bench) notice(_ uint64, n das.Notice) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.noticed = append(b.noticed, n)
+}
+
 // run starts a pipeline; the function that it returns stops it.
 func (b *bench) run(drain time.Duration) (stop func()) {
 	b.t.Helper()
@@ -94,7 +105,7 @@ func (b *bench) run(drain time.Duration) (stop func()) {
 	wg.Go(func() {
 		err := pipeline.Run(ctx, pipeline.Config{
 			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: &b.witness,
-			Crypto:   client,
+			Crypto: client, Notice: b.notice,
 			Renderer: render.New(render.Config{ServerVersion: "15.20", ServerHost: "h"}),
 			Streams:  2, Drain: drain, Progress: b.progress, Hop: obs.NewHop(obs.Discard(), "capture"),
 			Tracer: noop.NewTracerProvider().Tracer(""), Log: slog.New(slog.DiscardHandler),
@@ -145,34 +156,40 @@ func (b *bench) account() (events map[uint64]string, lost map[uint64]string) {
 func (b *bench) accountRecord(r *das.Record, events, lost map[uint64]string, after map[uint64]das.Hash) {
 	b.t.Helper()
 	hash, refused := chain.Hash(r.Weir.Prev), false
-	gaps, objects := r.Weir.Gaps, r.GapObjects
-	tellGap := func() {
-		for n := gaps[0].First; n <= gaps[0].Last; n++ {
-			lost[n] = gaps[0].Cause
-		}
-		refused = refused || gaps[0].Cause == das.CauseRefused
-		hash = hash.Gap(gaps[0].Last, objects[0])
-		gaps, objects = gaps[1:], objects[1:]
-	}
+	items := map[uint64]string{} // by number; a gap by its last one
 	for i, n := range r.Weir.Numbers {
-		for len(gaps) > 0 && gaps[0].First < n {
-			tellGap()
+		items[n] = string(r.Elements[i])
+	}
+	for i, s := range r.Weir.Started {
+		items[s.N] = string(r.StartedObjects[i])
+	}
+	for i, n := range r.Weir.Notices {
+		items[n.N] = string(r.NoticeObjects[i])
+	}
+	for n, item := range items {
+		if was, seen := events[n]; seen && was != item {
+			b.t.Fatalf("number %d has two shapes:\n%s\n%s", n, was, item)
 		}
-		if was, seen := events[n]; seen && was != string(r.Elements[i]) {
-			b.t.Fatalf("number %d has two shapes:\n%s\n%s", n, was, r.Elements[i])
+		events[n] = item
+	}
+	for i, gap := range r.Weir.Gaps {
+		for n := gap.First; n <= gap.Last; n++ {
+			lost[n] = gap.Cause
 		}
-		events[n] = string(r.Elements[i])
-		hash = hash.Event(n, r.Elements[i])
-		if was, seen := after[n]; seen && was != das.Hash(hash) {
+		refused = refused || gap.Cause == das.CauseRefused
+		items[gap.Last] = string(r.GapObjects[i])
+	}
+	for _, n := range slices.Sorted(maps.Keys(items)) {
+		hash = hash.Event(n, []byte(items[n]))
+		if was, seen := after[n]; seen && was != das.Hash(hash) && !refused {
 			b.t.Fatalf("number %d has two hashes", n)
 		}
-		after[n] = das.Hash(hash)
+		if !refused {
+			after[n] = das.Hash(hash)
+		}
 	}
-	for len(gaps) > 0 {
-		tellGap()
-	}
-	if at := r.Weir.Through; at.Valid != (len(r.Weir.Numbers) == 0 && len(r.Weir.Gaps) == 0) {
-		b.t.Fatalf("a record of %d numbers and %d gaps: through %v", len(r.Weir.Numbers), len(r.Weir.Gaps), at)
+	if at := r.Weir.Through; at.Valid != (len(items) == 0) {
+		b.t.Fatalf("a record of %d items: through %v", len(items), at)
 	} else if was, seen := after[at.Value]; at.Valid && seen && was != r.Weir.Prev {
 		b.t.Fatalf("a heartbeat says that the chain is at %v after %d, the records say %v", r.Weir.Prev, at.Value, was)
 	}

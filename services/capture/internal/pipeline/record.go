@@ -21,6 +21,9 @@ type record struct {
 	numbers   []uint64
 	gaps      []das.Gap
 	truncated []das.Truncation
+	started   []das.Started
+	notices   []das.Notice
+	beside    int        // bytes of started and notices, rendered
 	prev      chain.Hash // before the first item
 	last      chain.Hash // after the last item
 
@@ -52,6 +55,24 @@ func (r *record) addEvent(number uint64, elements []byte, count int, truncated [
 	r.events++
 }
 
+// addBeside appends what is no Aurora event, and the object it renders to.
+func (r *record) addBeside(number uint64, object []byte, started *das.Started, notice *das.Notice, truncated []das.Truncation) {
+	if started != nil {
+		r.started = append(r.started, *started)
+	}
+	if notice != nil {
+		r.notices = append(r.notices, *notice)
+	}
+	r.beside += len(object)
+	r.truncated = append(r.truncated, truncated...)
+	r.last = r.last.Event(number, object)
+	r.account(number, number)
+	r.events++
+}
+
+// size is what the record takes, in bytes, as far as the limits go.
+func (r *record) size() int { return len(r.list) + r.beside }
+
 // addGap appends a gap.
 func (r *record) addGap(g das.Gap) {
 	r.gaps = append(r.gaps, g)
@@ -67,15 +88,16 @@ func (r *record) account(first, last uint64) {
 	r.through = last
 }
 
-// close renders the record. One that has gaps alone carries a heartbeat, so
+// close renders the record. One without an Aurora event carries a heartbeat, so
 // that it counts as nothing with a consumer that knows Aurora's fields only.
 func (r *record) close(p *pipeline, traceparent string) {
 	list := r.list
-	if r.events == 0 {
+	if len(r.list) == 0 {
 		list = []byte(das.HeartbeatList)
 	}
 	extension := das.Extension{
-		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Prev: das.Hash(r.prev), Last: das.Hash(r.last),
+		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Started: r.started, Notices: r.notices,
+		Prev: das.Hash(r.prev), Last: das.Hash(r.last),
 	}
 	if r.empty() {
 		extension.Through = das.Some(r.through)
@@ -89,5 +111,5 @@ func (r *record) close(p *pipeline, traceparent string) {
 		r.out.MessageID = fmt.Sprintf("%s/%d/%d-%d", p.instanceResourceID, p.epoch, r.first, r.through)
 	}
 	// What the plaintext says need not be kept twice.
-	r.list, r.numbers, r.gaps, r.truncated = nil, nil, nil, nil
+	r.list, r.numbers, r.gaps, r.truncated, r.started, r.notices = nil, nil, nil, nil, nil, nil
 }

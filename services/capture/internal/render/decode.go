@@ -34,6 +34,12 @@ type activity struct {
 	errorMessage   text
 	exitCode       int32
 	hasExitCode    bool
+	notice         notice
+}
+
+type notice struct {
+	kind    activityv1.NoticeKind
+	subject []byte
 }
 
 type timestamp struct {
@@ -193,6 +199,8 @@ func (a *activity) decodeField(f field) bool {
 		a.objectsOmitted = uint32(f.varint)
 	case 17<<3 | varint:
 		a.paramsOmitted = uint32(f.varint)
+	case 18<<3 | delimited:
+		return a.notice.decode(f.bytes)
 	}
 	return true
 }
@@ -292,6 +300,23 @@ func (o *object) decode(b []byte) bool {
 			o.command = f.bytes
 		case 4<<3 | varint:
 			o.class = activityv1.Class(f.varint)
+		}
+		b = rest
+	}
+	return true
+}
+
+func (n *notice) decode(b []byte) bool {
+	for len(b) > 0 {
+		f, rest, ok := next(b)
+		if !ok {
+			return false
+		}
+		switch f.tag {
+		case 1<<3 | varint:
+			n.kind = activityv1.NoticeKind(f.varint)
+		case 2<<3 | delimited:
+			n.subject = f.bytes
 		}
 		b = rest
 	}

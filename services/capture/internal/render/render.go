@@ -53,6 +53,8 @@ type Renderer struct {
 	itself    int    // 1 where the statement has an element before its objects'
 	texts     texts
 	truncated []das.Truncation
+	started   *das.Started
+	notice    *das.Notice
 	params    []das.Nullable[string] // the room of event.ParamList
 	cutParams []das.Nullable[string] // likewise, where it is cut
 }
@@ -72,8 +74,9 @@ func New(cfg Config) *Renderer {
 }
 
 // Append appends the elements of the event with this number to dst, joined by
-// commas, and returns how many there are: one or more, together at most
-// MaxBytes. payload must not change until Append returns, nor lie in the room
+// commas, and returns how many there are, together at most MaxBytes. There is
+// none where it is no Aurora event: Beside then says what it is, and dst gets
+// its object. payload must not change until Append returns, nor lie in the room
 // behind dst.
 //
 // truncated names what is not whole; it is valid until the next call. The only
@@ -85,8 +88,16 @@ func (r *Renderer) Append(dst []byte, number uint64, payload []byte) (out []byte
 	}
 	r.texts.reset(r.activity.session.encoding)
 	r.truncated = r.truncated[:0]
-	r.fill()
-	out, elements = r.appendElements(dst)
+	r.started, r.notice = nil, nil
+	switch r.activity.kind {
+	case activityv1.Kind_KIND_STARTED:
+		out = r.appendStarted(dst, number)
+	case activityv1.Kind_KIND_NOTICE:
+		out = r.appendNotice(dst, number)
+	default:
+		r.fill()
+		out, elements = r.appendElements(dst)
+	}
 	for i := range r.truncated {
 		r.truncated[i].N = number
 	}

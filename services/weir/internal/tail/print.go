@@ -28,7 +28,7 @@ type Printer struct {
 	format     Format         // immutable
 	style      terminal.Style // immutable
 	heartbeats bool           // immutable
-	err        io.Writer      // gaps, where the format has no place for them
+	err        io.Writer      // gaps and notices, where the format has no place for them
 
 	mu     sync.Mutex // guards what follows
 	out    *bufio.Writer
@@ -60,12 +60,13 @@ func (p *Printer) Record(rec Record) error {
 	}
 	switch p.format {
 	case DAS:
-		// A heartbeat that tells of a gap is more than a sign of life.
-		if beats < len(rec.Events) || p.heartbeats || len(rec.Gaps) > 0 {
+		// A heartbeat that tells of a gap or a notice is more than a sign of life.
+		if beats < len(rec.Events) || p.heartbeats || len(rec.Gaps)+len(rec.Started)+len(rec.Notices) > 0 {
 			p.line(rec.Plain)
 		}
 	case JSON:
 		p.gaps(p.err, rec.Gaps)
+		p.notices(p.err, rec.Notices)
 		for _, e := range rec.Events {
 			if p.heartbeats || !e.Heartbeat() {
 				p.line(e.JSON)
@@ -73,6 +74,8 @@ func (p *Printer) Record(rec Record) error {
 		}
 	default:
 		p.gaps(p.out, rec.Gaps)
+		p.started(rec.Started)
+		p.notices(p.out, rec.Notices)
 		for _, e := range rec.Events {
 			switch {
 			case !e.Heartbeat():
@@ -103,6 +106,29 @@ func (p *Printer) gaps(w io.Writer, gaps []das.Gap) {
 		fmt.Fprintln(w, p.style.Paint(terminal.Red, fmt.Sprintf("gap: %s lost, numbers %d to %d, between %s and %s: %s",
 			count(int64(g.Last-g.First+1), "event"), g.First, g.Last,
 			das.AppendTime(nil, g.From), das.AppendTime(nil, g.To), terminal.OneLine(g.Cause))))
+	}
+}
+
+// notices prints what the engine noticed about the audit itself.
+func (p *Printer) notices(w io.Writer, notices []das.Notice) {
+	for _, n := range notices {
+		who := "the engine"
+		if n.DBUserName != "" {
+			who = n.DBUserName
+		}
+		fmt.Fprintln(w, p.style.Paint(terminal.Red, fmt.Sprintf("notice: %s: %s, number %d, %s, session %s of %s", terminal.OneLine(n.Kind),
+			terminal.OneLine(n.Subject), n.N, das.AppendTime(nil, n.Time), terminal.OneLine(n.SessionID), terminal.OneLine(who))))
+	}
+}
+
+// started prints statements that have begun: each is printed again at its end.
+func (p *Printer) started(started []das.Started) {
+	for _, s := range started {
+		v := view{
+			LogTime: string(das.AppendTime(nil, s.StartTime)), User: s.DBUserName, Database: s.DatabaseName,
+			Class: s.Class, Command: s.Command, Object: "still runs", Text: s.CommandText.Value,
+		}
+		fmt.Fprintln(p.out, v.line(p.style))
 	}
 }
 

@@ -74,6 +74,17 @@ func stock(p *producer) {
 	p.putHeartbeat(&das.Extension{
 		Epoch: 1, Gaps: []das.Gap{{First: 10, Last: 10, From: at, To: at, Cause: das.CauseTorn}},
 	})
+	p.putHeartbeat(&das.Extension{
+		Epoch: 1,
+		Started: []das.Started{{
+			N: 11, SessionID: "697e1a15.4d2", StatementID: 3, SubstatementID: 1, StartTime: at, Class: "READ", Command: "SELECT",
+			CommandText: das.Some("select pg_sleep(3600)\n-- \x1b[2J"), DBUserName: "app", DatabaseName: "shop",
+		}},
+		Notices: []das.Notice{
+			{N: 12, Time: at, Kind: das.NoticeHookReplaced, Subject: "ExecutorRun_hook", SessionID: "697e1a15.4d2", DBUserName: "mallory"},
+			{N: 13, Time: at, Kind: das.NoticeRingRemoved, Subject: "/dev/shm/\x1b[2Jweir.ring", SessionID: "697e1a15.10"},
+		},
+	})
 }
 
 func TestFormats(t *testing.T) {

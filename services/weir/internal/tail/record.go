@@ -14,11 +14,14 @@ type Record struct {
 	Sequence string
 	Arrived  time.Time // at Kinesis
 
-	// Plain is the inner record, byte for byte. It, Events and Gaps are empty
+	// Plain is the inner record, byte for byte. It and what follows are empty
 	// where the record did not open.
 	Plain  []byte
 	Events []Event
 	Gaps   []das.Gap
+	// Started and Notices are no events of an Aurora stream.
+	Started []das.Started
+	Notices []das.Notice
 }
 
 // Event is one element of a record's list.
@@ -30,7 +33,7 @@ type Event struct {
 // Heartbeat reports that the event only says that the stream lives.
 func (e Event) Heartbeat() bool { return e.view.Type == das.TypeHeartbeat }
 
-// parse fills in Events and Gaps from Plain.
+// parse fills in what stands in Plain.
 func (r *Record) parse() error {
 	rec, err := das.ParseRecord(r.Plain)
 	if err != nil {
@@ -45,7 +48,7 @@ func (r *Record) parse() error {
 	}
 	r.Events = events
 	if rec.Weir != nil {
-		r.Gaps = rec.Weir.Gaps
+		r.Gaps, r.Started, r.Notices = rec.Weir.Gaps, rec.Weir.Started, rec.Weir.Notices
 	}
 	return nil
 }
