@@ -7,6 +7,9 @@ MAINS   := capture crypto publisher notifier control weir
 GOFILES  = $(shell git ls-files '*.go' ':!proto/gen')
 MODULES  = $(shell $(GO) list -m -f '{{.Dir}}')
 FUZZTIME ?= 1m
+# The server is fuzzed for ten minutes, unless a time is asked for.
+SERVERFUZZTIME = $(if $(filter file,$(origin FUZZTIME)),10m,$(FUZZTIME))
+ENGINETEST = ./services/capture/engine/postgres/enginetest
 
 # The program, and one binary per service, land beside the engine module, where `weir dev` looks for it.
 export PATH := $(CURDIR)/.bin:$(PATH)
@@ -50,10 +53,12 @@ race: build-e2e ## Run all tests with the race detector.
 faults: build-e2e ## Kill and halt every part under load, and count what is in the stream.
 	$(GO) test -count=1 -timeout 30m -run 'Killed|Gap' -v ./deploy/e2e/mesh
 
-fuzz: ## Run every fuzz target for FUZZTIME (1m).
+fuzz: module ## Run every fuzz target for FUZZTIME (1m), then fuzz a server through SQL (10m, or FUZZTIME), then 10^6 statements for a leak.
 	@set -e; for m in $(MODULES); do for p in $$(cd $$m && grep -lr --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \
 		for f in $$(cd $$m && $(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do echo "$$m $$p $$f"; \
 			(cd $$m && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p); done; done; done
+	$(GO) test -count=1 -timeout 0 -v -run 'TestFuzzServer$$' $(ENGINETEST) -args -fuzzfor $(SERVERFUZZTIME)
+	$(GO) test -count=1 -timeout 0 -v -run 'TestLeak$$' $(ENGINETEST) -args -leakrounds 50
 
 e2e: images ## Test the mesh of docker compose.
 	$(GO) test -count=1 -tags e2e -timeout 30m ./deploy/e2e/compose/...
