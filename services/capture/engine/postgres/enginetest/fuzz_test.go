@@ -299,6 +299,9 @@ func (p *player) play(ctx context.Context) (err error) {
 			// It may have ended; its number is not given to another as soon as that.
 			_ = syscall.Kill(int(p.pid), syscall.Signal(s.signal))
 		case stepMark:
+			if p.script.replication == "true" {
+				continue // knows no SQL
+			}
 			if ended, err := p.mark(i); ended || err != nil {
 				return err
 			}
@@ -350,7 +353,8 @@ func (p *player) mark(step int) (ended bool, err error) {
 					continue // an older one
 				}
 			case <-deadline:
-				return false, fmt.Errorf("%s was not answered within %s", mark, answerTimeout)
+				return false, fmt.Errorf("%s was not answered within %s, the session is at: %s; replication %q, steps so far: %.20000q", mark, answerTimeout,
+					p.psql(p.DSN("postgres", "postgres"), "-c", fmt.Sprintf("select * from pg_stat_activity where pid = %d", p.pid)), p.script.replication, p.script.steps[:step])
 			}
 			if !answered {
 				break
