@@ -353,8 +353,8 @@ func (p *player) mark(step int) (ended bool, err error) {
 					continue // an older one
 				}
 			case <-deadline:
-				return false, fmt.Errorf("%s was not answered within %s, the session is at: %s; replication %q, steps so far: %.20000q", mark, answerTimeout,
-					p.psql(p.DSN("postgres", "postgres"), "-c", fmt.Sprintf("select * from pg_stat_activity where pid = %d", p.pid)), p.script.replication, p.script.steps[:step])
+				return false, fmt.Errorf("%s was not answered within %s, the session is at: %s; replication %q, step %d", mark, answerTimeout,
+					p.psql(p.DSN("postgres", "postgres"), "-c", fmt.Sprintf("select * from pg_stat_activity where pid = %d", p.pid)), p.script.replication, step)
 			}
 			if !answered {
 				break
