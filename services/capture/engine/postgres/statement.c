@@ -143,6 +143,9 @@ open_statement(bool top, const char *source, int location, int length, bool sets
 	weir_outcome_settled();
 	if (!s)
 		return NULL;
+	/* See weir_statement_text. */
+	if (location < 0)
+		length = 0;
 	s->source = source;
 	s->text = text_of(source, location, length, top, sets_tag);
 	s->secrecy = weir_secrecy_of_text(s->text);

@@ -24,8 +24,10 @@ weir_statement_text(const char *source, int location, int length)
 
 	if (!source)
 		source = "";
-	if (location > 0)
-		source += location;
+	/* A statement read back from a catalog, a rule's, does not know its place; its length is of another string. */
+	if (location < 0)
+		location = length = 0;
+	source += location;
 	text.start = source;
 	text.length = length > 0 ? (size_t) length : strlen(source);
 	/* The parser's length stops short of the semicolon. */

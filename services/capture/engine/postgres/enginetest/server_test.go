@@ -171,7 +171,7 @@ func TestBesideOthers(t *testing.T) {
 	a.events()
 	for _, tt := range statements {
 		_, _ = conn.Exec(t.Context(), tt.sql).ReadAll()
-		if diff := cmp.Diff(strings.Join(tt.want, "\n"), describeAll(a.events())); diff != "" {
+		if diff := cmp.Diff(strings.Join(a.expected(tt.name, tt.want), "\n"), describeAll(a.events())); diff != "" {
 			t.Errorf("%s: events of %q (-want +got):\n%s", tt.name, tt.sql, diff)
 		}
 	}

@@ -246,7 +246,7 @@ func TestStatements(t *testing.T) {
 			// Whether it fails is among what the event says.
 			_, _ = conn.Exec(t.Context(), tt.sql).ReadAll()
 			events := a.on(t).events()
-			if diff := cmp.Diff(strings.Join(tt.want, "\n"), describeAll(events)); diff != "" {
+			if diff := cmp.Diff(strings.Join(a.expected(tt.name, tt.want), "\n"), describeAll(events)); diff != "" {
 				t.Errorf("events of %q (-want +got):\n%s", tt.sql, diff)
 			}
 			for _, e := range events {

@@ -43,6 +43,7 @@ var unreachable = map[string]string{
 	"CREATE ROUTINE":           "no such statement: CREATE FUNCTION or CREATE PROCEDURE",
 	"DISCARD":                  "the server says what was discarded",
 	"DROP CONSTRAINT":          "no such statement; ALTER TABLE … DROP CONSTRAINT is ALTER TABLE",
+	"LOGIN":                    "from 17 on; what event triggers call a login, which is a CONNECT",
 	"SELECT FOR KEY SHARE":     "for the server's messages; what runs is a SELECT, with pgaudit too",
 	"SELECT FOR NO KEY UPDATE": "likewise",
 	"SELECT FOR SHARE":         "likewise",
