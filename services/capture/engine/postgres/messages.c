@@ -22,6 +22,7 @@
 
 static const PQcommMethods *server_methods;
 static PQcommMethods methods;
+static emit_log_hook_type next_log;
 
 /* on_error finds an ErrorResponse its event. */
 static void
@@ -95,9 +96,28 @@ put_message(char type, const char *body, size_t length)
 	return server_methods->putmessage(type, body, length);
 }
 
+/*
+ * on_log stands in for the messages where there is no client, in a background
+ * worker and a single-user server: a statement of theirs that fails before it
+ * has a plan is in the log alone.
+ */
+static void
+on_log(ErrorData *error)
+{
+	if (next_log)
+		next_log(error);
+	if (error->elevel != ERROR || weir_has_client() || !debug_query_string || !weir_watching())
+		return;
+	weir_in_error = true;
+	weir_client_error(weir_outcome_being_thrown());
+	weir_in_error = false;
+}
+
 void
 weir_messages_init(void)
 {
+	next_log = emit_log_hook;
+	emit_log_hook = on_log;
 	server_methods = PqCommMethods;
 	methods = *server_methods;
 	methods.putmessage = put_message;

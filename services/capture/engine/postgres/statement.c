@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "storage/ipc.h"
 #include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
 
 #include "client.h"
@@ -226,7 +227,8 @@ weir_statement *
 weir_statement_of_utility(const PlannedStmt *plan, const char *source, bool top, ParamListInfo params)
 {
 	weir_verb verb = weir_verb_of_utility(plan->utilityStmt);
-	weir_statement *s = open_statement(top && is_top(), source, plan->stmt_location, plan->stmt_len, true);
+	/* What a worker runs by itself it runs as a function would. */
+	weir_statement *s = open_statement((top || !weir_has_client()) && is_top(), source, plan->stmt_location, plan->stmt_len, true);
 
 	if (!s) {
 		write_unopened(verb, source, plan->stmt_location, plan->stmt_len);
@@ -449,7 +451,8 @@ weir_plan_failed(const Query *query, const char *source)
 	weir_statement *s;
 
 	weir_in_error = true;
-	s = open_statement(depth == 0 && weir_has_client(), source, query->stmt_location, query->stmt_len, query->canSetTag);
+	/* A trigger deferred to the commit is planned at this depth too. */
+	s = open_statement(depth == 0 && (source == debug_query_string || !weir_has_client()), source, query->stmt_location, query->stmt_len, query->canSetTag);
 	weir_in_error = false;
 	if (!s)
 		return;

@@ -49,7 +49,8 @@ weir_audited(void)
 		case B_BG_WORKER:
 			return OidIsValid(MyDatabaseId);
 		default:
-			return false;
+			/* A single-user server is one process: its own postmaster and session. */
+			return !IsPostmasterEnvironment;
 	}
 }
 
@@ -134,7 +135,7 @@ on_shmem_startup(void)
 static void
 on_postmaster_exit(int code, Datum arg)
 {
-	if (MyProcPid != PostmasterPid)
+	if (MyProcPid != PostmasterPid && IsPostmasterEnvironment)
 		return;
 	/* An immediate stop throws sessions out, which then write nothing. */
 	weir_slots_recover(false);
@@ -152,9 +153,6 @@ _PG_init(void)
 						errmsg("weir must be loaded when the server starts"),
 						errhint("Add weir to shared_preload_libraries and restart the server.")));
 	define_settings();
-	/* A single-user server has no sessions to audit and no postmaster to hold the ring. */
-	if (!IsPostmasterEnvironment)
-		return;
 	open_ring();
 	on_proc_exit(on_postmaster_exit, (Datum) 0);
 	next_shmem_startup = shmem_startup_hook;

@@ -35,7 +35,7 @@
 
 extern weir_ring weir_the_ring;
 
-/* True in a process that the ring is open in: all but a single-user server. */
+/* True where the ring is open: in a server and all its processes. */
 extern bool weir_ring_is_open;
 
 /* weir_audited says whether this process is one whose statements count. */

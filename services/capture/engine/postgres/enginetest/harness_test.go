@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -294,3 +295,5 @@ func describeAll(events []*activityv1.Activity) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+func port(a *audited) string { return strconv.Itoa(a.Port()) }

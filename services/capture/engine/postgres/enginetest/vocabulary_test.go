@@ -2,7 +2,6 @@ package enginetest_test
 
 import (
 	_ "embed"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +23,7 @@ func workload(a *audited) []string {
 	var statements []string
 	for line := range strings.Lines(tagStatements) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
-			statements = append(statements, strings.ReplaceAll(line, ":port", fmt.Sprint(a.Port())))
+			statements = append(statements, strings.ReplaceAll(line, ":port", port(a)))
 		}
 	}
 	return statements
