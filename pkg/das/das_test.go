@@ -224,6 +224,14 @@ func TestExtension(t *testing.T) {
 	if record, err := das.ParseRecord(empty); err != nil || record.Weir == nil || record.Weir.Epoch != 1 || record.Weir.Through.Valid {
 		t.Errorf("ParseRecord(%s) = %+v, %v", empty, record, err)
 	}
+	signed := &das.Checkpoint{Epoch: 1, N: 7, Hash: das.Hash{9}, At: time.Date(2026, 5, 6, 7, 8, 9, 1000, time.UTC), Instance: "d", Algorithm: "Ed25519", KeyID: "k", Signature: []byte{1, 2, 3}}
+	beat := das.AppendHeartbeat(nil, "c", "d", &das.Extension{Epoch: 1, Checkpoint: signed})
+	if record, err := das.ParseRecord(beat); err != nil || !cmp.Equal(record.Weir.Checkpoint, signed) {
+		t.Errorf("ParseRecord(%s) = %+v, %v, want the checkpoint %+v", beat, record, err, signed)
+	}
+	if want := "weir checkpoint v1\ncluster\nd\n1\n7\n09" + strings.Repeat("0", 62) + "\n2026-05-06 07:08:09.000001+00\n"; string(signed.Text("cluster")) != want {
+		t.Errorf("Text = %q, want %q", signed.Text("cluster"), want)
+	}
 	for _, n := range []uint64{0, 42} {
 		beat := das.AppendHeartbeat(nil, "c", "d", &das.Extension{Epoch: 1, Through: das.Some(n)})
 		if record, err := das.ParseRecord(beat); err != nil || record.Weir.Through != das.Some(n) || !bytes.Contains(beat, fmt.Appendf(nil, `"n":[],"through":%d,"prev"`, n)) {

@@ -149,8 +149,9 @@ func (r *Record) parseExtension(data []byte) error {
 			Length uint64 `json:"length"`
 			SHA256 Hash   `json:"sha256"`
 		} `json:"truncated"`
-		Started []json.RawMessage `json:"started"`
-		Notices []json.RawMessage `json:"notices"`
+		Started    []json.RawMessage `json:"started"`
+		Notices    []json.RawMessage `json:"notices"`
+		Checkpoint *checkpointJSON   `json:"checkpoint"`
 	}
 	if err := json.Unmarshal(data, &in); err != nil {
 		return err
@@ -161,7 +162,7 @@ func (r *Record) parseExtension(data []byte) error {
 	if len(in.N) != len(r.Elements) && (len(in.N) != 0 || !r.IsHeartbeat()) {
 		return fmt.Errorf("%d numbers for %d elements", len(in.N), len(r.Elements))
 	}
-	ext := Extension{Epoch: in.Epoch, Numbers: in.N, Through: in.Through, Prev: in.Prev, Last: in.Last}
+	ext := Extension{Epoch: in.Epoch, Numbers: in.N, Through: in.Through, Prev: in.Prev, Last: in.Last, Checkpoint: in.Checkpoint.checkpoint()}
 	for _, raw := range in.Gaps {
 		gap, err := ParseGap(raw)
 		if err != nil {

@@ -30,6 +30,8 @@ type Extension struct {
 	// same: statements that began, and what the engine noticed.
 	Started []Started
 	Notices []Notice
+	// Checkpoint is the latest that was signed; nil in most records.
+	Checkpoint *Checkpoint
 }
 
 // Gap is a range of numbers whose events were lost. As Append renders it, it is
@@ -137,6 +139,10 @@ func (e *Extension) append(dst []byte) []byte {
 		dst = e.Notices[i].Append(dst)
 	}
 	dst = listEnd(dst, len(e.Notices))
+	if e.Checkpoint != nil {
+		dst = append(dst, `,"checkpoint":`...)
+		dst = e.Checkpoint.append(dst)
+	}
 	return append(dst, '}')
 }
 

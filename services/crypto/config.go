@@ -25,6 +25,9 @@ type Config struct {
 	KeyHardAge  time.Duration `koanf:"key_hard_age" default:"24h" help:"how long a data key stays in use while KMS does not answer"`
 	KeyMaxBytes int64         `koanf:"key_max_bytes" help:"bytes in clear after which a new data key is asked for, whatever its age; 0: no limit"`
 
+	SigningKeyFile string `koanf:"signing_key_file" help:"Ed25519 key (PEM) that signs where the chain stands; empty: nothing is signed"`
+	SigningKMSKey  string `koanf:"signing_kms_key" help:"the same, with a KMS key: ECC_NIST_P256, SIGN_VERIFY"`
+
 	GzipLevel   int   `koanf:"gzip_level" default:"6" help:"1 (fast) to 9 (small)"`
 	WindowBytes int64 `koanf:"window_bytes" default:"16777216" help:"bytes in clear that one stream may have on the way; one record more may be"`
 
@@ -75,6 +78,9 @@ func (c Config) Validate() error {
 	}
 	if c.KeyMaxBytes < 0 {
 		part("key_max_bytes", fmt.Errorf("%d, want 0 or more", c.KeyMaxBytes))
+	}
+	if c.SigningKeyFile != "" && c.SigningKMSKey != "" {
+		part("signing_key_file", errors.New("set, and signing_kms_key too: want one of them"))
 	}
 	if c.GzipLevel < 1 || c.GzipLevel > 9 {
 		part("gzip_level", fmt.Errorf("%d, want 1 to 9", c.GzipLevel))

@@ -26,6 +26,7 @@ import (
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	"github.com/weir-das/weir/services/crypto/internal/keys"
 	"github.com/weir-das/weir/services/crypto/internal/seal"
+	"github.com/weir-das/weir/services/crypto/internal/sign"
 )
 
 // Run seals until ctx ends. It returns nil after a clean drain.
@@ -55,6 +56,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	signer, err := newSigner(cfg, kms)
+	if err != nil {
+		return err
+	}
 	conn, err := journal.Connect(ctx, cfg.Journal, "crypto", log)
 	if err != nil {
 		return endedEarly(ctx, err)
@@ -79,7 +84,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	defer cache.Close()
 	handler, err := seal.NewServer(seal.Options{
 		GzipLevel: cfg.GzipLevel, WindowBytes: cfg.WindowBytes,
-		KMS: kms, Keys: cache, Journal: jrn, Log: log, Telemetry: tel,
+		KMS: kms, Keys: cache, Journal: jrn, Signer: signer, Log: log, Telemetry: tel,
 	})
 	if err != nil {
 		return err
@@ -94,6 +99,17 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return server.ServeListener(ctx, cfg.Listener)
 	}
 	return server.Serve(ctx)
+}
+
+// newSigner opens the key that signs checkpoints.
+func newSigner(cfg Config, kms *keys.KMS) (sign.Signer, error) {
+	switch {
+	case cfg.SigningKeyFile != "":
+		return sign.OpenFile(cfg.SigningKeyFile)
+	case cfg.SigningKMSKey != "":
+		return sign.NewKMS(kms.Client(), cfg.SigningKMSKey), nil
+	}
+	return sign.None{}, nil
 }
 
 // endedEarly is nil when it was told to stop before it had started.

@@ -486,14 +486,15 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*crypto.Config){
-		"rpc: listen":   func(c *crypto.Config) { c.RPC.Listen = "" },
-		"tls: ":         func(c *crypto.Config) { c.TLS = rpc.TLS{} },
-		"journal: url":  func(c *crypto.Config) { c.Journal.URL = "" },
-		"key_max_age":   func(c *crypto.Config) { c.KeyMaxAge = time.Millisecond },
-		"key_hard_age":  func(c *crypto.Config) { c.KeyHardAge = time.Minute },
-		"key_max_bytes": func(c *crypto.Config) { c.KeyMaxBytes = -1 },
-		"gzip_level":    func(c *crypto.Config) { c.GzipLevel = 10 },
-		"window_bytes":  func(c *crypto.Config) { c.WindowBytes = 10 },
+		"rpc: listen":      func(c *crypto.Config) { c.RPC.Listen = "" },
+		"tls: ":            func(c *crypto.Config) { c.TLS = rpc.TLS{} },
+		"journal: url":     func(c *crypto.Config) { c.Journal.URL = "" },
+		"key_max_age":      func(c *crypto.Config) { c.KeyMaxAge = time.Millisecond },
+		"key_hard_age":     func(c *crypto.Config) { c.KeyHardAge = time.Minute },
+		"key_max_bytes":    func(c *crypto.Config) { c.KeyMaxBytes = -1 },
+		"signing_key_file": func(c *crypto.Config) { c.SigningKeyFile, c.SigningKMSKey = "f", "alias/k" },
+		"gzip_level":       func(c *crypto.Config) { c.GzipLevel = 10 },
+		"window_bytes":     func(c *crypto.Config) { c.WindowBytes = 10 },
 	} {
 		c := good
 		change(&c)

@@ -137,6 +137,9 @@ func TestDev(t *testing.T) {
 		if out := m.weir("events", "list", "--source", "dev"); !strings.Contains(out, "RDS-EVENT-0179") {
 			t.Errorf("events list:\n%s", out)
 		}
+		if out := m.weir("verify"); !strings.Contains(out, "none missing") {
+			t.Errorf("verify:\n%s", out)
+		}
 		if out := m.weir("tail", "--cluster", "dev", "--no-follow"); !strings.Contains(out, "insert into kept") {
 			t.Errorf("tail:\n%s", out)
 		}

@@ -20,6 +20,9 @@ func (s *Service) using(ref string, c operation.Call, do func(*key) error) error
 	if err := s.usable(k); err != nil {
 		return err
 	}
+	if k.Spec != "" {
+		return wrongUsage(s.keyARN(k.ID), signVerify, "this operation")
+	}
 	return do(k)
 }
 
@@ -165,6 +168,9 @@ func (s *Service) reEncrypt(c operation.Call, out *wire.Writer) error {
 	}
 	if err := s.usable(to); err != nil {
 		return err
+	}
+	if to.Spec != "" {
+		return wrongUsage(s.keyARN(to.ID), signVerify, "ReEncrypt")
 	}
 	if err := onlySymmetric(c.Str("DestinationEncryptionAlgorithm")); err != nil {
 		return err

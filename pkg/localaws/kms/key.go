@@ -19,7 +19,8 @@ const maxKeys = 10000
 // A key's exported fields are what the state file holds.
 type key struct {
 	ID          string
-	Material    []byte // 32 bytes, AES-256
+	Material    []byte // 32 bytes, AES-256; of a key with a Spec, PKCS #8
+	Spec        string `json:",omitempty"` // ECC_NIST_P256; empty is symmetric
 	Created     time.Time
 	Description string            `json:",omitempty"`
 	Policy      string            `json:",omitempty"`
@@ -153,14 +154,21 @@ func newKey(created time.Time) *key {
 func (s *Service) createKey(c operation.Call, out *wire.Writer) error {
 	spec := max(c.Str("KeySpec"), c.Str("CustomerMasterKeySpec"))
 	switch {
-	case spec != "" && spec != "SYMMETRIC_DEFAULT":
-		return wire.Errorf("UnsupportedOperationException", "This local endpoint makes symmetric keys only, not %s.", spec)
-	case c.Has("KeyUsage") && c.Str("KeyUsage") != "ENCRYPT_DECRYPT":
+	case spec != "" && spec != symmetric && spec != eccP256:
+		return wire.Errorf("UnsupportedOperationException", "This local endpoint makes keys of the kinds SYMMETRIC_DEFAULT and ECC_NIST_P256 only, not %s.", spec)
+	case spec == eccP256 && c.Str("KeyUsage") != signVerify:
+		return wire.Errorf("ValidationException", "You must specify a KeyUsage value of SIGN_VERIFY for keys of the kind ECC_NIST_P256.")
+	case spec != eccP256 && c.Has("KeyUsage") && c.Str("KeyUsage") != "ENCRYPT_DECRYPT":
 		return wire.Errorf("ValidationException", "The KeyUsage %s is not compatible with KeySpec SYMMETRIC_DEFAULT.", c.Str("KeyUsage"))
 	case c.Has("Origin") && c.Str("Origin") != "AWS_KMS", c.Bool("MultiRegion"):
 		return wire.Errorf("UnsupportedOperationException", "This local endpoint makes single-region keys of its own only.")
 	}
 	k := newKey(c.Now.UTC())
+	if spec == eccP256 {
+		if err := k.makeSigning(); err != nil {
+			return err
+		}
+	}
 	k.Description, k.Policy, k.Tags = c.Str("Description"), c.Str("Policy"), tagsOf(c.Input)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,16 +207,20 @@ func (s *Service) writeMetadata(out *wire.Writer, k *key) {
 	out.Key("CreationDate").Time(k.Created)
 	out.Key("Enabled").Bool(k.state() == "Enabled")
 	out.Key("Description").Str(k.Description)
-	out.Key("KeyUsage").Str("ENCRYPT_DECRYPT")
+	spec, usage, algorithms, algorithm := symmetric, "ENCRYPT_DECRYPT", "EncryptionAlgorithms", symmetric
+	if k.Spec != "" {
+		spec, usage, algorithms, algorithm = k.Spec, signVerify, "SigningAlgorithms", ecdsaSHA256
+	}
+	out.Key("KeyUsage").Str(usage)
 	out.Key("KeyState").Str(k.state())
 	if !k.Deletion.IsZero() {
 		out.Key("DeletionDate").Time(k.Deletion)
 	}
 	out.Key("Origin").Str("AWS_KMS")
 	out.Key("KeyManager").Str("CUSTOMER")
-	out.Key("CustomerMasterKeySpec").Str("SYMMETRIC_DEFAULT")
-	out.Key("KeySpec").Str("SYMMETRIC_DEFAULT")
-	out.Key("EncryptionAlgorithms").List().Str("SYMMETRIC_DEFAULT").EndList()
+	out.Key("CustomerMasterKeySpec").Str(spec)
+	out.Key("KeySpec").Str(spec)
+	out.Key(algorithms).List().Str(algorithm).EndList()
 	out.Key("MultiRegion").Bool(false)
 	out.EndMap()
 }

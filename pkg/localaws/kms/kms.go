@@ -1,12 +1,12 @@
-// Package kms is a small Key Management Service: symmetric keys, aliases, data keys and encryption contexts, answered and
-// refused as AWS does.
+// Package kms is a small Key Management Service: symmetric keys, aliases, data keys and encryption contexts, and keys that sign
+// (ECC_NIST_P256), answered and refused as AWS does.
 //
 // The one idea: a ciphertext blob says which key sealed it and is bound to its encryption context by AES-GCM, so Decrypt
 // needs no key id and refuses the same things for the same reasons as AWS. Blobs are as long as AWS's (a 32-byte data key
 // makes 184 bytes), so records made here have the sizes of production.
 //
 // Keys lie in memory and, if there is a state file, in clear in that file (mode 0600): enough for a laptop, where old
-// streams must stay readable, and no protection at all. It is not meant for production. Asymmetric and HMAC keys, grants,
+// streams must stay readable, and no protection at all. It is not meant for production. Other asymmetric keys and HMAC keys, grants,
 // imported material, rotation and the evaluation of key policies are not there; policies are kept and given back.
 //
 // Before: services/crypto asks for data keys. Next: consumers decrypt them.
@@ -138,6 +138,10 @@ func (s *Service) operations() map[string]operation.Operation {
 		policyName = wire.Field{Name: "PolicyName", Min: 1, Max: 128}
 		policy     = wire.Field{Name: "Policy", Required: true, Min: 1, Max: 32768}
 	)
+	messageType := wire.Field{Name: "MessageType", Enum: []string{"RAW", "DIGEST"}}
+	signingAlgorithm := wire.Field{Name: "SigningAlgorithm", Required: true, Enum: []string{ecdsaSHA256, "ECDSA_SHA_384", "ECDSA_SHA_512",
+		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512", "RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384",
+		"RSASSA_PKCS1_V1_5_SHA_512", "SM2DSA", "ML_DSA_SHAKE_256", "ED25519_SHA_512", "ED25519_PH_SHA_512"}}
 	return map[string]operation.Operation{
 		"CreateKey": op(s.createKey, text("Policy", 32768), text("Description", 8192), text("KeyUsage", 64), text("KeySpec", 64),
 			text("CustomerMasterKeySpec", 64), text("Origin", 64), tags(false), wire.Field{Name: "MultiRegion", Type: wire.TypeBool}),
@@ -164,9 +168,13 @@ func (s *Service) operations() map[string]operation.Operation {
 
 		"GenerateDataKey":                 op(s.generateDataKey, keyID, pairs("EncryptionContext"), size, keySpec, dryRun),
 		"GenerateDataKeyWithoutPlaintext": op(s.generateSealedDataKey, keyID, pairs("EncryptionContext"), size, keySpec, dryRun),
-		"GenerateRandom":                  op(s.generateRandom, size),
-		"Encrypt":                         op(s.encrypt, keyID, blob("Plaintext", true, 4096), pairs("EncryptionContext"), alg("EncryptionAlgorithm"), dryRun),
-		"Decrypt":                         op(s.decrypt, blob("CiphertextBlob", true, 6144), pairs("EncryptionContext"), anyKey, alg("EncryptionAlgorithm"), dryRun),
+		"Sign":                            op(s.sign, keyID, blob("Message", true, 4096), messageType, signingAlgorithm, dryRun),
+		"Verify":                          op(s.verify, keyID, blob("Message", true, 4096), messageType, blob("Signature", true, 6144), signingAlgorithm, dryRun),
+		"GetPublicKey":                    op(s.publicKey, keyID),
+
+		"GenerateRandom": op(s.generateRandom, size),
+		"Encrypt":        op(s.encrypt, keyID, blob("Plaintext", true, 4096), pairs("EncryptionContext"), alg("EncryptionAlgorithm"), dryRun),
+		"Decrypt":        op(s.decrypt, blob("CiphertextBlob", true, 6144), pairs("EncryptionContext"), anyKey, alg("EncryptionAlgorithm"), dryRun),
 		"ReEncrypt": op(s.reEncrypt, blob("CiphertextBlob", true, 6144), pairs("SourceEncryptionContext"), wire.Field{Name: "SourceKeyId", Min: 1, Max: 2048},
 			wire.Field{Name: "DestinationKeyId", Required: true, Min: 1, Max: 2048}, pairs("DestinationEncryptionContext"),
 			alg("SourceEncryptionAlgorithm"), alg("DestinationEncryptionAlgorithm"), dryRun),

@@ -62,7 +62,7 @@ func parseState(b []byte) (state, error) {
 		return st, fmt.Errorf("version %d, want %d", st.Version, stateVersion)
 	}
 	for i, k := range st.Keys {
-		if k == nil || !validID(k.ID) || len(k.Material) != 32 {
+		if k == nil || !validID(k.ID) || !k.whole() {
 			return st, fmt.Errorf("key %d is malformed", i)
 		}
 	}

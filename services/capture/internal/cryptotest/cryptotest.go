@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 )
@@ -65,6 +66,11 @@ func (r *Replica) Streams() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.streams
+}
+
+// SignCheckpoint signs with the words "signed by cryptotest".
+func (r *Replica) SignCheckpoint(context.Context, *cryptov1.SignCheckpointRequest) (*cryptov1.SignCheckpointResponse, error) {
+	return &cryptov1.SignCheckpointResponse{Signature: []byte("signed by cryptotest"), Algorithm: "test", KeyId: "k", At: timestamppb.Now()}, nil
 }
 
 // SetAway makes the replica refuse to journal anything, or take it up again.

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,7 @@ type pipeline struct {
 	reader                                *ring.Reader
 	outbox                                *outbox.Outbox
 	spread                                spread
+	notary                                notary
 
 	// All below belongs to the run goroutine.
 	window    window
@@ -122,8 +124,11 @@ func Run(ctx context.Context, cfg Config) error {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	sent := make(chan error, 1)
 	go func() { sent <- p.outbox.Run(sending) }()
+	var notary sync.WaitGroup
+	notary.Go(func() { p.notary.run(sending, p) })
 	err := p.run(ctx)
 	stop()
+	notary.Wait()
 	return errors.Join(err, <-sent)
 }
 
@@ -157,6 +162,7 @@ func newPipeline(cfg Config) *pipeline {
 		KinesisStream:      cfg.Desired.GetKinesisStream(),
 		Version:            das.VersionPostgreSQL,
 	}, cfg.Streams, cfg.Ring.Wake, cfg.Log)
+	p.notary.head.Store(&head{position.Number, p.hash})
 	cfg.Progress.Durable.Store(position.Number)
 	cfg.Progress.Lost.Store(position.Lost)
 	return p
@@ -257,7 +263,7 @@ func (p *pipeline) beat() {
 	if p.open != nil && !p.open.empty() {
 		hash, through = p.open.prev, p.open.first-1
 	}
-	p.heartbeat = &record{prev: hash, last: hash, through: through, begun: time.Now()}
+	p.heartbeat = &record{prev: hash, last: hash, through: through, begun: time.Now(), checkpoint: p.notary.signed.Swap(nil)}
 	p.heartbeat.close(p, "")
 	p.outbox.Send(&p.heartbeat.out)
 }
@@ -296,6 +302,7 @@ func (p *pipeline) settle(result outbox.Result) error {
 		return fmt.Errorf("moving the watermark to %d: %w", end.Number, err)
 	}
 	p.cfg.Hop.Out(int(events))
+	p.notary.head.Store(&head{end.Number, end.Hash})
 	p.cfg.Progress.Durable.Store(end.Number)
 	p.cfg.Progress.Lost.Store(end.Lost)
 	return nil

@@ -351,6 +351,18 @@ func TestHeartbeatGoesWithTheStream(t *testing.T) {
 		}
 		return false
 	})
+	b.eventually("a heartbeat with what crypto signed", func() bool {
+		for _, r := range b.crypto.Journal() {
+			if p, err := das.ParseRecord(r.GetPlaintext()); err == nil && p.Weir.Checkpoint != nil {
+				c := p.Weir.Checkpoint
+				if c.N != 3 || c.Hash != p.Weir.Prev || c.Epoch != b.engine.Epoch || string(c.Signature) != "signed by cryptotest" {
+					b.t.Fatalf("checkpoint %+v beside %+v", c, p.Weir)
+				}
+				return true
+			}
+		}
+		return false
+	})
 	stop()
 	b.account()
 

@@ -17,15 +17,16 @@ import (
 type record struct {
 	out outbox.Record // filled when the record is closed
 
-	list      []byte // list elements joined by commas
-	numbers   []uint64
-	gaps      []das.Gap
-	truncated []das.Truncation
-	started   []das.Started
-	notices   []das.Notice
-	beside    int        // bytes of started and notices, rendered
-	prev      chain.Hash // before the first item
-	last      chain.Hash // after the last item
+	list       []byte // list elements joined by commas
+	numbers    []uint64
+	gaps       []das.Gap
+	truncated  []das.Truncation
+	started    []das.Started
+	notices    []das.Notice
+	beside     int             // bytes of started and notices, rendered
+	prev       chain.Hash      // before the first item
+	last       chain.Hash      // after the last item
+	checkpoint *das.Checkpoint // that a heartbeat carries
 
 	first, through uint64        // the numbers it accounts for, gaps included; of a heartbeat, where the chain stands
 	end            ring.Position // where the ring's tail goes when it is durable
@@ -97,7 +98,7 @@ func (r *record) close(p *pipeline, traceparent string) {
 	}
 	extension := das.Extension{
 		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Started: r.started, Notices: r.notices,
-		Prev: das.Hash(r.prev), Last: das.Hash(r.last),
+		Prev: das.Hash(r.prev), Last: das.Hash(r.last), Checkpoint: r.checkpoint,
 	}
 	if r.empty() {
 		extension.Through = das.Some(r.through)

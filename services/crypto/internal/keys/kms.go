@@ -49,6 +49,9 @@ func NewKMS(ctx context.Context, endpoint, region string) (*KMS, error) {
 	})}, nil
 }
 
+// Client is the client itself, for what is not about data keys.
+func (k *KMS) Client() *kms.Client { return k.client }
+
 // Generate implements Generator.
 func (k *KMS) Generate(ctx context.Context, keyID, cluster string) (*Generated, error) {
 	ctx, cancel := context.WithTimeout(ctx, kmsWait)

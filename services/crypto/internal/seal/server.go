@@ -17,6 +17,7 @@ import (
 	"github.com/weir-das/weir/pkg/rpc"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	"github.com/weir-das/weir/services/crypto/internal/keys"
+	"github.com/weir-das/weir/services/crypto/internal/sign"
 )
 
 // Options of a Server.
@@ -26,6 +27,7 @@ type Options struct {
 	KMS         keys.Generator
 	Keys        Keys
 	Journal     Journal
+	Signer      sign.Signer // of checkpoints
 	Log         *slog.Logger
 	Telemetry   *obs.Telemetry
 }
@@ -36,6 +38,7 @@ type Server struct {
 
 	sealer *sealer
 	kms    keys.Generator
+	signer sign.Signer
 	window int64
 	log    *slog.Logger
 	hop    *obs.Hop
@@ -66,7 +69,7 @@ func NewServer(o Options) (*Server, error) {
 		return nil, fmt.Errorf("making a metric: %w", err)
 	}
 	srv := &Server{
-		sealer: s, kms: o.KMS, window: o.WindowBytes, log: o.Log,
+		sealer: s, kms: o.KMS, signer: o.Signer, window: o.WindowBytes, log: o.Log,
 		hop: obs.NewHop(o.Telemetry, "crypto"), refused: refused, returned: returned,
 		streams: make(map[*stream]struct{}), troubles: troubles{last: make(map[trouble]time.Time)},
 	}

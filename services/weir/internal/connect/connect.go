@@ -36,6 +36,9 @@ type File struct {
 
 	NATSURL string `json:"nats_url"`
 
+	// SigningPublicKeyFile is the public key of crypto's checkpoints, PEM.
+	SigningPublicKeyFile string `json:"signing_public_key_file,omitempty"`
+
 	// The certificates of client.weir, absolute paths.
 	CAFile         string `json:"ca_file"`
 	ClientCertFile string `json:"client_cert_file"`

@@ -24,13 +24,14 @@ func (m *mesh) announce() {
 	} else {
 		line("ring", "%s", m.ring)
 	}
-	tail, stream := "weir tail", "weir stream status"
+	tail, stream, verify := "weir tail", "weir stream status", "weir verify"
 	if m.dir.connect() != connect.DefaultFile() {
 		flag := " --connect " + m.dir.connect()
-		tail, stream = tail+flag, stream+flag
+		tail, stream, verify = tail+flag, stream+flag, verify+flag
 	}
 	line("weir", "%s", tail)
 	line("", "%s", stream)
+	line("", "%s", verify)
 	line("Kinesis", "%s", f.KinesisStream)
 	line("aws", "AWS_SHARED_CREDENTIALS_FILE=%s aws kinesis describe-stream-summary --stream-name %s --endpoint-url %s --region %s",
 		m.dir.credentials(), f.KinesisStream, f.AWSEndpoint, f.Region)

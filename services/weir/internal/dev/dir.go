@@ -74,6 +74,8 @@ func (d *directory) certs() string       { return filepath.Join(d.path, "certs")
 func (d *directory) nats() string        { return filepath.Join(d.path, "nats") }
 func (d *directory) kms() string         { return filepath.Join(d.path, "kms.json") }
 func (d *directory) credentials() string { return filepath.Join(d.path, "aws-credentials") }
+func (d *directory) signing() string     { return filepath.Join(d.path, "signing.pem") }
+func (d *directory) signingKey() string  { return filepath.Join(d.path, "signing.pub") }
 func (d *directory) postgres() string    { return filepath.Join(d.path, "postgres") }
 func (d *directory) log() string         { return filepath.Join(d.path, "weir.log") }
 func (d *directory) connect() string     { return filepath.Join(d.path, connect.FileName) }

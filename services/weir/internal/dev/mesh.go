@@ -67,6 +67,9 @@ func (m *mesh) run(ctx context.Context) (err error) {
 	if err := certs.Ensure(m.dir.certs()); err != nil {
 		return fmt.Errorf("certificates: %w", err)
 	}
+	if err := m.ensureSigning(); err != nil {
+		return err
+	}
 	client := certs.TLS(m.dir.certs(), "client")
 	m.file.CAFile, m.file.ClientCertFile, m.file.ClientKeyFile = client.CAFile, client.CertFile, client.KeyFile
 	m.file.Region, m.file.ClusterID = region, clusterID

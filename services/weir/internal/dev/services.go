@@ -99,7 +99,7 @@ func (m *mesh) startServices(s services) {
 	m.start(s.crypto, func(ctx context.Context, b base, log *slog.Logger) error {
 		return crypto.Run(ctx, crypto.Config{
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis, Journal: jc(b),
-			KMSEndpoint: m.file.AWSEndpoint, Region: region,
+			KMSEndpoint: m.file.AWSEndpoint, Region: region, SigningKeyFile: m.dir.signing(),
 		}, log)
 	})
 	m.start(s.control, func(ctx context.Context, b base, log *slog.Logger) error {

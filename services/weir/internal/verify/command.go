@@ -34,7 +34,7 @@ type Command struct {
 	Records   string        `xor:"source" placeholder:"FILE" help:"Check records that were kept, one a line as --save or weir tail --format das --heartbeats writes them; - is standard input. Needs neither AWS nor a mesh."`
 	From      string        `placeholder:"TIME" help:"Check what arrived from then on: a time such as 2026-01-31T15:04:05Z, or how long ago such as 15m. The default is all that the stream holds."`
 	To        string        `placeholder:"TIME" help:"Check what arrived until then. The default is now."`
-	PublicKey string        `xor:"key" type:"path" placeholder:"FILE" help:"Check the signatures of crypto's checkpoints with this public key, PEM or DER."`
+	PublicKey string        `xor:"key" type:"path" placeholder:"FILE" help:"Check the signatures of crypto's checkpoints with this public key, PEM or DER. The default is the connect file's."`
 	KMSKey    string        `xor:"key" name:"kms-key" placeholder:"KEY" help:"The same, with the public half of a KMS key (kms:GetPublicKey)."`
 	Save      string        `type:"path" placeholder:"FILE" help:"Keep every record in a new file, in clear, to be proved again offline."`
 	Format    string        `enum:"text,json" default:"text" help:"text, or json."`
@@ -119,14 +119,15 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 		return nil, err
 	}
 	opt := proof.Options{From: p.from, To: p.to}
-	a = &answer{Stream: c.Stream, From: p.from, To: p.to, checkedKey: c.PublicKey != "" || c.KMSKey != ""}
-	if opt.Key, err = c.key(ctx); err != nil {
-		return nil, err
-	}
+	a = &answer{From: p.from, To: p.to}
 	var src source
 	if c.Records == "" {
-		if src, err = c.source(ctx); err != nil {
+		var file connect.File
+		if src, file, err = c.source(ctx); err != nil {
 			return nil, err
+		}
+		if c.PublicKey == "" && c.KMSKey == "" && c.Stream == "" {
+			c.PublicKey = file.SigningPublicKeyFile
 		}
 		a.Stream, opt.Cluster = src.stream, src.cluster
 		horizon, trimmed, err := src.limits(ctx)
@@ -147,6 +148,10 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 		a.Stream = c.Records
 		opt.Horizon = time.Unix(1<<40, 0) // a file may begin anywhere
 	}
+	if opt.Key, err = c.key(ctx); err != nil {
+		return nil, err
+	}
+	a.checkedKey = opt.Key != nil
 	r := &reading{checker: proof.New(opt)}
 	defer r.checker.Close()
 	if c.Save != "" {
@@ -173,21 +178,21 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 	return a, nil
 }
 
-// source finds the stream.
-func (c Command) source(ctx context.Context) (source, error) {
+// source finds the stream, and says what describes its mesh.
+func (c Command) source(ctx context.Context) (source, connect.File, error) {
 	file, err := c.Resolve()
 	if err != nil {
-		return source{}, err
+		return source{}, file, err
 	}
 	stream, cluster, err := tail.Find(ctx, file, c.Cluster, c.Stream)
 	if err != nil {
-		return source{}, err
+		return source{}, file, err
 	}
 	cfg, err := file.AWS(ctx)
 	if err != nil {
-		return source{}, err
+		return source{}, file, err
 	}
-	return source{kinesis: kinesis.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg), stream: stream, cluster: cluster}, nil
+	return source{kinesis: kinesis.NewFromConfig(cfg), kms: kms.NewFromConfig(cfg), stream: stream, cluster: cluster}, file, nil
 }
 
 // key reads the public key that was named, if one was.

@@ -11,6 +11,7 @@ package cryptov1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -443,11 +444,169 @@ func (x *CheckKeyResponse) GetKeyArn() string {
 	return ""
 }
 
+// SignCheckpointRequest says what to sign.
+type SignCheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The DbClusterResourceId.
+	ClusterResourceId string `protobuf:"bytes,1,opt,name=cluster_resource_id,json=clusterResourceId,proto3" json:"cluster_resource_id,omitempty"`
+	// The DbiResourceId.
+	InstanceResourceId string `protobuf:"bytes,2,opt,name=instance_resource_id,json=instanceResourceId,proto3" json:"instance_resource_id,omitempty"`
+	// The epoch.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The last number that the chain holds. All up to it is durable.
+	Number uint64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
+	// The chain after that number: 32 bytes.
+	Hash          []byte `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignCheckpointRequest) Reset() {
+	*x = SignCheckpointRequest{}
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignCheckpointRequest) ProtoMessage() {}
+
+func (x *SignCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*SignCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_weir_crypto_v1_crypto_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SignCheckpointRequest) GetClusterResourceId() string {
+	if x != nil {
+		return x.ClusterResourceId
+	}
+	return ""
+}
+
+func (x *SignCheckpointRequest) GetInstanceResourceId() string {
+	if x != nil {
+		return x.InstanceResourceId
+	}
+	return ""
+}
+
+func (x *SignCheckpointRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *SignCheckpointRequest) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *SignCheckpointRequest) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// SignCheckpointResponse is the signature. What was signed are seven lines: the
+// words "weir checkpoint v1", the cluster, the instance, the epoch, the number
+// (both decimal), the hash (hexadecimal) and the time as records write it; each
+// ends with a line feed.
+type SignCheckpointResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The signature: 64 bytes of Ed25519, or DER of ECDSA. Empty without a key.
+	Signature []byte `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"`
+	// Ed25519, or ECDSA_SHA_256.
+	Algorithm string `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// Which key: the ARN of a KMS key, or sha256: and the hash of the public key.
+	KeyId string `protobuf:"bytes,3,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// When it was signed, by crypto's clock, in microseconds.
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignCheckpointResponse) Reset() {
+	*x = SignCheckpointResponse{}
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignCheckpointResponse) ProtoMessage() {}
+
+func (x *SignCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*SignCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_weir_crypto_v1_crypto_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SignCheckpointResponse) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *SignCheckpointResponse) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *SignCheckpointResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *SignCheckpointResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 var File_weir_crypto_v1_crypto_proto protoreflect.FileDescriptor
 
 const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\n" +
-	"\x1bweir/crypto/v1/crypto.proto\x12\x0eweir.crypto.v1\"~\n" +
+	"\x1bweir/crypto/v1/crypto.proto\x12\x0eweir.crypto.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n" +
 	"\vSealRequest\x12.\n" +
 	"\x04open\x18\x01 \x01(\v2\x18.weir.crypto.v1.SealOpenH\x00R\x04open\x124\n" +
 	"\x06record\x18\x02 \x01(\v2\x1a.weir.crypto.v1.SealRecordH\x00R\x06recordB\t\n" +
@@ -476,10 +635,22 @@ const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\n" +
 	"kms_key_id\x18\x02 \x01(\tR\bkmsKeyId\"+\n" +
 	"\x10CheckKeyResponse\x12\x17\n" +
-	"\akey_arn\x18\x01 \x01(\tR\x06keyArn2\xa5\x01\n" +
+	"\akey_arn\x18\x01 \x01(\tR\x06keyArn\"\xbb\x01\n" +
+	"\x15SignCheckpointRequest\x12.\n" +
+	"\x13cluster_resource_id\x18\x01 \x01(\tR\x11clusterResourceId\x120\n" +
+	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\"\x97\x01\n" +
+	"\x16SignCheckpointResponse\x12\x1c\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\x12\x1c\n" +
+	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x12\x15\n" +
+	"\x06key_id\x18\x03 \x01(\tR\x05keyId\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at2\x86\x02\n" +
 	"\rCryptoService\x12E\n" +
 	"\x04Seal\x12\x1b.weir.crypto.v1.SealRequest\x1a\x1c.weir.crypto.v1.SealResponse(\x010\x01\x12M\n" +
-	"\bCheckKey\x12\x1f.weir.crypto.v1.CheckKeyRequest\x1a .weir.crypto.v1.CheckKeyResponseB\xb7\x01\n" +
+	"\bCheckKey\x12\x1f.weir.crypto.v1.CheckKeyRequest\x1a .weir.crypto.v1.CheckKeyResponse\x12_\n" +
+	"\x0eSignCheckpoint\x12%.weir.crypto.v1.SignCheckpointRequest\x1a&.weir.crypto.v1.SignCheckpointResponseB\xb7\x01\n" +
 	"\x12com.weir.crypto.v1B\vCryptoProtoP\x01Z:github.com/weir-das/weir/proto/gen/weir/crypto/v1;cryptov1\xa2\x02\x03WCX\xaa\x02\x0eWeir.Crypto.V1\xca\x02\x0eWeir\\Crypto\\V1\xe2\x02\x1aWeir\\Crypto\\V1\\GPBMetadata\xea\x02\x10Weir::Crypto::V1b\x06proto3"
 
 var (
@@ -494,27 +665,33 @@ func file_weir_crypto_v1_crypto_proto_rawDescGZIP() []byte {
 	return file_weir_crypto_v1_crypto_proto_rawDescData
 }
 
-var file_weir_crypto_v1_crypto_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_weir_crypto_v1_crypto_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_weir_crypto_v1_crypto_proto_goTypes = []any{
-	(*SealRequest)(nil),      // 0: weir.crypto.v1.SealRequest
-	(*SealOpen)(nil),         // 1: weir.crypto.v1.SealOpen
-	(*SealRecord)(nil),       // 2: weir.crypto.v1.SealRecord
-	(*SealResponse)(nil),     // 3: weir.crypto.v1.SealResponse
-	(*CheckKeyRequest)(nil),  // 4: weir.crypto.v1.CheckKeyRequest
-	(*CheckKeyResponse)(nil), // 5: weir.crypto.v1.CheckKeyResponse
+	(*SealRequest)(nil),            // 0: weir.crypto.v1.SealRequest
+	(*SealOpen)(nil),               // 1: weir.crypto.v1.SealOpen
+	(*SealRecord)(nil),             // 2: weir.crypto.v1.SealRecord
+	(*SealResponse)(nil),           // 3: weir.crypto.v1.SealResponse
+	(*CheckKeyRequest)(nil),        // 4: weir.crypto.v1.CheckKeyRequest
+	(*CheckKeyResponse)(nil),       // 5: weir.crypto.v1.CheckKeyResponse
+	(*SignCheckpointRequest)(nil),  // 6: weir.crypto.v1.SignCheckpointRequest
+	(*SignCheckpointResponse)(nil), // 7: weir.crypto.v1.SignCheckpointResponse
+	(*timestamppb.Timestamp)(nil),  // 8: google.protobuf.Timestamp
 }
 var file_weir_crypto_v1_crypto_proto_depIdxs = []int32{
 	1, // 0: weir.crypto.v1.SealRequest.open:type_name -> weir.crypto.v1.SealOpen
 	2, // 1: weir.crypto.v1.SealRequest.record:type_name -> weir.crypto.v1.SealRecord
-	0, // 2: weir.crypto.v1.CryptoService.Seal:input_type -> weir.crypto.v1.SealRequest
-	4, // 3: weir.crypto.v1.CryptoService.CheckKey:input_type -> weir.crypto.v1.CheckKeyRequest
-	3, // 4: weir.crypto.v1.CryptoService.Seal:output_type -> weir.crypto.v1.SealResponse
-	5, // 5: weir.crypto.v1.CryptoService.CheckKey:output_type -> weir.crypto.v1.CheckKeyResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	8, // 2: weir.crypto.v1.SignCheckpointResponse.at:type_name -> google.protobuf.Timestamp
+	0, // 3: weir.crypto.v1.CryptoService.Seal:input_type -> weir.crypto.v1.SealRequest
+	4, // 4: weir.crypto.v1.CryptoService.CheckKey:input_type -> weir.crypto.v1.CheckKeyRequest
+	6, // 5: weir.crypto.v1.CryptoService.SignCheckpoint:input_type -> weir.crypto.v1.SignCheckpointRequest
+	3, // 6: weir.crypto.v1.CryptoService.Seal:output_type -> weir.crypto.v1.SealResponse
+	5, // 7: weir.crypto.v1.CryptoService.CheckKey:output_type -> weir.crypto.v1.CheckKeyResponse
+	7, // 8: weir.crypto.v1.CryptoService.SignCheckpoint:output_type -> weir.crypto.v1.SignCheckpointResponse
+	6, // [6:9] is the sub-list for method output_type
+	3, // [3:6] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_weir_crypto_v1_crypto_proto_init() }
@@ -532,7 +709,7 @@ func file_weir_crypto_v1_crypto_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_crypto_v1_crypto_proto_rawDesc), len(file_weir_crypto_v1_crypto_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CryptoService_Seal_FullMethodName     = "/weir.crypto.v1.CryptoService/Seal"
-	CryptoService_CheckKey_FullMethodName = "/weir.crypto.v1.CryptoService/CheckKey"
+	CryptoService_Seal_FullMethodName           = "/weir.crypto.v1.CryptoService/Seal"
+	CryptoService_CheckKey_FullMethodName       = "/weir.crypto.v1.CryptoService/CheckKey"
+	CryptoService_SignCheckpoint_FullMethodName = "/weir.crypto.v1.CryptoService/SignCheckpoint"
 )
 
 // CryptoServiceClient is the client API for CryptoService service.
@@ -41,6 +42,9 @@ type CryptoServiceClient interface {
 	// one. The error says what KMS said: INVALID_ARGUMENT for a key that is
 	// disabled, deleted or unknown, PERMISSION_DENIED, or UNAVAILABLE.
 	CheckKey(ctx context.Context, in *CheckKeyRequest, opts ...grpc.CallOption) (*CheckKeyResponse, error)
+	// SignCheckpoint signs where the chain of an epoch stands, with a key that
+	// only crypto has. The answer has no signature where crypto has no key.
+	SignCheckpoint(ctx context.Context, in *SignCheckpointRequest, opts ...grpc.CallOption) (*SignCheckpointResponse, error)
 }
 
 type cryptoServiceClient struct {
@@ -74,6 +78,16 @@ func (c *cryptoServiceClient) CheckKey(ctx context.Context, in *CheckKeyRequest,
 	return out, nil
 }
 
+func (c *cryptoServiceClient) SignCheckpoint(ctx context.Context, in *SignCheckpointRequest, opts ...grpc.CallOption) (*SignCheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignCheckpointResponse)
+	err := c.cc.Invoke(ctx, CryptoService_SignCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CryptoServiceServer is the server API for CryptoService service.
 // All implementations must embed UnimplementedCryptoServiceServer
 // for forward compatibility.
@@ -90,6 +104,9 @@ type CryptoServiceServer interface {
 	// one. The error says what KMS said: INVALID_ARGUMENT for a key that is
 	// disabled, deleted or unknown, PERMISSION_DENIED, or UNAVAILABLE.
 	CheckKey(context.Context, *CheckKeyRequest) (*CheckKeyResponse, error)
+	// SignCheckpoint signs where the chain of an epoch stands, with a key that
+	// only crypto has. The answer has no signature where crypto has no key.
+	SignCheckpoint(context.Context, *SignCheckpointRequest) (*SignCheckpointResponse, error)
 	mustEmbedUnimplementedCryptoServiceServer()
 }
 
@@ -105,6 +122,9 @@ func (UnimplementedCryptoServiceServer) Seal(grpc.BidiStreamingServer[SealReques
 }
 func (UnimplementedCryptoServiceServer) CheckKey(context.Context, *CheckKeyRequest) (*CheckKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckKey not implemented")
+}
+func (UnimplementedCryptoServiceServer) SignCheckpoint(context.Context, *SignCheckpointRequest) (*SignCheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignCheckpoint not implemented")
 }
 func (UnimplementedCryptoServiceServer) mustEmbedUnimplementedCryptoServiceServer() {}
 func (UnimplementedCryptoServiceServer) testEmbeddedByValue()                       {}
@@ -152,6 +172,24 @@ func _CryptoService_CheckKey_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CryptoService_SignCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignCheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).SignCheckpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_SignCheckpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).SignCheckpoint(ctx, req.(*SignCheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CryptoService_ServiceDesc is the grpc.ServiceDesc for CryptoService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,6 +200,10 @@ var CryptoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CheckKey",
 			Handler:    _CryptoService_CheckKey_Handler,
+		},
+		{
+			MethodName: "SignCheckpoint",
+			Handler:    _CryptoService_SignCheckpoint_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

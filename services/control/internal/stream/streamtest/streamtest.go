@@ -168,6 +168,11 @@ func (w *World) ListEvents(context.Context, *notifierv1.ListEventsRequest) (*not
 	return nil, fault.As(fault.Invalid, errors.New("not in this world"))
 }
 
+// SignCheckpoint has no key: nobody here asks.
+func (w *World) SignCheckpoint(context.Context, *cryptov1.SignCheckpointRequest) (*cryptov1.SignCheckpointResponse, error) {
+	return &cryptov1.SignCheckpointResponse{}, nil
+}
+
 // CheckKey answers what Refuse set.
 func (w *World) CheckKey(_ context.Context, req *cryptov1.CheckKeyRequest) (*cryptov1.CheckKeyResponse, error) {
 	return &cryptov1.CheckKeyResponse{KeyArn: "arn:aws:kms:eu-central-1:123456789012:key/" + req.GetKmsKeyId()}, w.call("CheckKey", func() error {

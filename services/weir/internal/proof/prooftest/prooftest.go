@@ -5,6 +5,7 @@ package prooftest
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -142,6 +143,15 @@ func (h *History) Beat(i int) string {
 		through = h.Things[i-1].Last
 	}
 	return h.Record(`{"type":"heartbeat"}`, "", fmt.Sprintf(`,"through":%d`, through), h.Heads[i], h.Heads[i])
+}
+
+// Signed is a heartbeat that carries a signed checkpoint of where the chain is
+// after Things[:i]. sign gets what is to be signed.
+func (h *History) Signed(i int, alg string, sign func(text string) []byte) string {
+	text := fmt.Sprintf("weir checkpoint v1\n%s\n%s\n%d\n%d\n%s\n%s\n", Cluster, h.Instance, h.epoch, h.Things[i-1].Last, hex.EncodeToString(h.Heads[i]), at(uint64(i)))
+	checkpoint := fmt.Sprintf(`,"checkpoint":{"epoch":%d,"n":%d,"hash":%q,"at":%q,"instance":%q,"alg":%q,"key":"k","sig":%q}`,
+		h.epoch, h.Things[i-1].Last, hex.EncodeToString(h.Heads[i]), at(uint64(i)), h.Instance, alg, base64.StdEncoding.EncodeToString(sign(text)))
+	return h.Record(`{"type":"heartbeat"}`, "", fmt.Sprintf(`,"through":%d`, h.Things[i-1].Last)+checkpoint, h.Heads[i], h.Heads[i])
 }
 
 // Record is a record of what it is told, true or not.
