@@ -54,9 +54,11 @@ func (r *reader) run(ctx context.Context) error {
 	}
 
 	group.Go(func() error {
+		r.began() // counts as a shard until all are begun: the first may be at its end before the last begins
 		if err := begin(r.From); err != nil {
 			return err
 		}
+		r.ended("")
 		if r.Ready != nil {
 			r.Ready()
 		}
