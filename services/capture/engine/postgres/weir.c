@@ -48,14 +48,14 @@ weir_audited(void)
 			return true;
 		case B_BG_WORKER:
 			return OidIsValid(MyDatabaseId);
-		/* What is not yet known to be a session, for its first packet was refused. */
-		case B_INVALID:
-			return MyProcPort != NULL;
 #if PG_VERSION_NUM >= 180000
 		/* One too many. */
 		case B_DEAD_END_BACKEND:
 			return true;
 #endif
+		case B_INVALID:
+			/* What is not yet known to be a session, for its first packet is refused. */
+			return MyProcPort != NULL || !IsPostmasterEnvironment;
 		default:
 			/* A single-user server is one process: its own postmaster and session. */
 			return !IsPostmasterEnvironment;
