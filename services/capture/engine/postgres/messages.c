@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <dlfcn.h>
+
 #include "tcop/tcopprot.h"
 
 #include "hooks.h"
@@ -122,4 +124,35 @@ weir_messages_init(void)
 	methods = *server_methods;
 	methods.putmessage = put_message;
 	PqCommMethods = &methods;
+}
+
+static const PQcommMethods *expected;
+static bool replacement_told;
+
+void
+weir_messages_expect(void)
+{
+	expected = PqCommMethods;
+}
+
+bool
+weir_messages_intact(void)
+{
+	/* A worker's messages go to its leader: the server itself exchanges its table. */
+	return PqCommMethods == expected || !weir_has_client();
+}
+
+bool
+weir_messages_put_back(char *subject, size_t size)
+{
+	bool news = !replacement_told;
+	Dl_info library;
+
+	replacement_told = true;
+	if (dladdr((void *) PqCommMethods->putmessage, &library) && library.dli_fname)
+		snprintf(subject, size, "put back: were of %s", library.dli_fname);
+	else
+		strlcpy(subject, "put back", size);
+	PqCommMethods = expected;
+	return news;
 }

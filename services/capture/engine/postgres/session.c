@@ -26,6 +26,7 @@
 #include "session.h"
 #include "slots.h"
 #include "statement.h"
+#include "watch.h"
 #include "weir.h"
 
 #define FIELD_SESSION 4
@@ -211,6 +212,8 @@ weir_session_ready(void)
 	weir_session_refresh();
 	put_login(NULL);
 	weir_slot_logged_in();
+	/* Libraries that are loaded with the session. */
+	weir_watch();
 }
 
 void

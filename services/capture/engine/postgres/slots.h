@@ -64,6 +64,13 @@ extern void weir_slots_remove(void);
 /* weir_slots_removed says whether the file was taken away while the server runs. */
 extern bool weir_slots_removed(void);
 
+/* weir_slots_first says whether this is the first time in this life of the server that it is asked for a hash. */
+extern bool weir_slots_first(uint64 hash);
+
+/* weir_slots_settings is room for what the guard remembers of the settings; NULL where there are no slots. */
+#define WEIR_SLOTS_SETTINGS 3072
+extern char *weir_slots_settings(void);
+
 /* weir_slot_join takes a slot for this session, weir_slot_leave gives it back. */
 extern void weir_slot_join(void);
 extern void weir_slot_leave(void);

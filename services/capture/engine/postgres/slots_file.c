@@ -118,3 +118,24 @@ weir_slots_removed(void)
 
 	return lstat(path, &st) != 0 || st.st_dev != device || st.st_ino != inode || (size_t) st.st_size < size;
 }
+
+bool
+weir_slots_first(uint64 hash)
+{
+	for (size_t i = 0; weir_slots && i < lengthof(weir_slots->first); i++) {
+		uint64 none = 0;
+
+		if (__atomic_compare_exchange_n(&weir_slots->first[i], &none, hash, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return true;
+		if (none == hash)
+			return false;
+	}
+	/* Full: told again rather than not. */
+	return true;
+}
+
+char *
+weir_slots_settings(void)
+{
+	return weir_slots ? weir_slots->settings : NULL;
+}

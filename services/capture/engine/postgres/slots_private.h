@@ -44,6 +44,8 @@ typedef struct weir_slots_table {
 	uint32 layout;
 	uint32 count;
 	uint64 slot_size;
+	uint64 first[256]; /* hashes that weir_slots_first was asked for */
+	char settings[WEIR_SLOTS_SETTINGS];
 	weir_slot slot[];
 } weir_slots_table;
 

@@ -25,6 +25,7 @@
 #include "session.h"
 #include "slots.h"
 #include "statement.h"
+#include "watch.h"
 
 static weir_statement *newest;
 static uint64 last_serial;
@@ -508,9 +509,13 @@ on_transaction(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			weir_event_release(NULL);
+			if (weir_watching())
+				weir_watch();
 			break;
 		case XACT_EVENT_ABORT:
 			end_suspended(InvalidSubTransactionId);
+			if (weir_watching())
+				weir_watch();
 			break;
 		default:
 			break;

@@ -14,15 +14,18 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 
 #include "fmgr.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 
+#include "guard.h"
 #include "hooks.h"
 #include "names.h"
 #include "slots.h"
 #include "statement.h"
+#include "watch.h"
 #include "weir.h"
 
 PG_MODULE_MAGIC;
@@ -74,6 +77,9 @@ define_settings(void)
 							NULL);
 	DefineCustomStringVariable("weir.ring_group", "The group that may read a new ring: capture's.",
 							   "Empty for the server's own.", &ring_group, "", PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("weir.long_statement", "After which time a statement that still runs is told of.",
+							"Its end is told when it comes.", &weir_long_statement_ms, 10000, 100, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_MS, NULL, NULL, NULL);
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("weir");
 #else
@@ -130,9 +136,10 @@ on_shmem_startup(void)
 		next_shmem_startup();
 	if (IsUnderPostmaster)
 		return;
-	if (!started)
+	if (!started) {
 		weir_slots_start(ring_file);
-	else {
+		weir_watch_start();
+	} else {
 		weir_ring_recover(&weir_the_ring);
 		weir_slots_recover(true);
 	}
@@ -162,6 +169,7 @@ _PG_init(void)
 						errhint("Add weir to shared_preload_libraries and restart the server.")));
 	define_settings();
 	open_ring();
+	weir_guard_register(ring_file);
 	on_proc_exit(on_postmaster_exit, (Datum) 0);
 	next_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = on_shmem_startup;
