@@ -72,6 +72,7 @@ func (w *engineWatch) look(s *station, r *ring.Ring) error {
 func (s *station) noticed(epoch uint64, n das.Notice) {
 	s.log.Warn("the engine noticed something that concerns the audit", "kind", n.Kind, "subject", n.Subject,
 		obs.KeyEpoch, epoch, obs.KeyNumber, n.N, "user", n.DBUserName, "session", n.SessionID, "time", n.Time)
+	s.teller.Notice(epoch, n.N, n.Kind, n.Subject, n.Time)
 }
 
 // snapshot reads the ring that is attached now; false if none is.

@@ -169,7 +169,8 @@ _PG_init(void)
 						errhint("Add weir to shared_preload_libraries and restart the server.")));
 	define_settings();
 	open_ring();
-	weir_guard_register(ring_file);
+	if (IsPostmasterEnvironment)
+		weir_guard_register(ring_file);
 	on_proc_exit(on_postmaster_exit, (Datum) 0);
 	next_shmem_startup = shmem_startup_hook;
 	shmem_startup_hook = on_shmem_startup;

@@ -129,9 +129,12 @@ func (a *audited) elements(r *render.Renderer, pid uint32) []told {
 		if event.GetSession().GetPid() != int32(pid) {
 			continue
 		}
-		rendered, _, _, err := r.Append([]byte("["), item.Number, item.Payload)
+		rendered, count, _, err := r.Append([]byte("["), item.Number, item.Payload)
 		if err != nil {
 			a.t.Fatal(err)
+		}
+		if count == 0 {
+			continue // a notice: libraries are loaded here
 		}
 		var elements []element
 		if err := json.Unmarshal(append(rendered, ']'), &elements); err != nil {
