@@ -195,6 +195,7 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 			Hop:      s.hop,
 			Tracer:   s.tracer,
 			Log:      s.log,
+			Witness:  s.teller,
 		})
 	}()
 	for {

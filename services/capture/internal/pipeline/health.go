@@ -16,11 +16,13 @@ const usualTimeout = 5 * time.Second
 // Witness hears of possible loss: sessions told their clients of something
 // before the record of it was durable. Its methods return at once.
 type Witness interface {
-	// Degraded tells that it began. released counts the sessions that were let
-	// go so, in this epoch.
+	// Degraded tells that it began. released counts the sessions that were let go
+	// so in this epoch, before the first of these; while it lasts it is called
+	// again, with those that have been let go since.
 	Degraded(epoch uint64, from time.Time, released uint64)
 	// Restored tells that whatever they did is durable by now, or told as lost,
-	// and that sessions wait again.
+	// and that sessions wait again. It is also called where nothing began: who
+	// was told of it may have been told by a capture that died.
 	Restored(epoch uint64, at time.Time, released uint64)
 }
 
@@ -41,7 +43,8 @@ type health struct {
 
 	path    ring.Path // as it was seen last
 	sync    bool
-	open    bool   // the witness was told that it began
+	open    bool // the witness was told that it began
+	from    time.Time
 	told    uint64 // sessions let go, of which the witness knows
 	checked time.Time
 }
@@ -52,9 +55,12 @@ const checkEvery = 50 * time.Millisecond
 
 func newHealth(cfg Config) health {
 	h := health{ring: cfg.Ring, epoch: cfg.Ring.Epoch(), witness: cfg.Witness, log: cfg.Log}
-	// What was let go in the past and is durable by now is over.
-	if s, err := cfg.Ring.Status(); err == nil && s.ReleasedThrough <= s.Durable {
-		h.told = s.Released
+	// What was let go in the past and is durable by now is over; of the rest, one
+	// at least is not told. A ring that cannot be read ends the pipeline soon.
+	if s, err := cfg.Ring.Status(); err == nil {
+		if h.told = s.Released; s.ReleasedThrough > s.Durable && s.Released > 0 {
+			h.told--
+		}
 	}
 	return h
 }
@@ -94,7 +100,7 @@ func (h *health) look(now, since time.Time, wanted *controlv1.Desired) error {
 	h.path, h.sync = path, sync
 	if turned || now.Sub(h.checked) >= checkEvery {
 		h.checked = now
-		return h.account(now, wanted)
+		return h.account(now, wanted, turned)
 	}
 	return nil
 }
@@ -112,32 +118,37 @@ func (h *health) say(path ring.Path, timeout time.Duration, policy controlv1.Fai
 }
 
 // account tells the witness. A session may be let go on a path that is well, by
-// a cancel; that is told too.
-func (h *health) account(now time.Time, wanted *controlv1.Desired) error {
+// a cancel; that is told too. turned says that the path or the mode is another.
+func (h *health) account(now time.Time, wanted *controlv1.Desired, turned bool) error {
 	s, err := h.ring.Status()
 	if err != nil {
 		return err
 	}
+	if !h.sync && !h.open {
+		// Who stops waiting because nobody is to wait any more is not let go.
+		h.told = s.Released
+	}
 	lets := h.sync && h.path == ring.PathDegraded && wanted.GetOnFailure() != controlv1.FailurePolicy_FAILURE_POLICY_FAIL_OPERATION
 	if !h.open && (lets || s.Released != h.told) {
-		from := now
-		if s.Released != h.told && s.ReleasedAt.Before(from) {
-			from = s.ReleasedAt
+		h.open, h.from = true, now
+		if s.Released != h.told && s.ReleasedAt.Before(now) {
+			h.from = s.ReleasedAt
 		}
-		h.open = true
-		h.log.Warn("possible loss began: sessions were let go before their records were durable",
-			obs.KeyEpoch, h.epoch, "from", from, "released", s.Released)
-		if h.witness != nil {
-			h.witness.Degraded(h.epoch, from, s.Released)
-		}
+		h.log.Warn("possible loss began: sessions are let go before their records are durable",
+			obs.KeyEpoch, h.epoch, "from", h.from, "released", s.Released)
+		h.witness.Degraded(h.epoch, h.from, h.told)
+	}
+	if h.open && s.Released != h.told {
+		h.witness.Degraded(h.epoch, h.from, s.Released)
 	}
 	h.told = s.Released
-	if h.open && !lets && s.Durable >= s.ReleasedThrough {
+	switch {
+	case h.open && !lets && s.Durable >= s.ReleasedThrough:
 		h.open = false
 		h.log.Info("possible loss is over: what they did is durable", obs.KeyEpoch, h.epoch, "released", s.Released)
-		if h.witness != nil {
-			h.witness.Restored(h.epoch, now, s.Released)
-		}
+		h.witness.Restored(h.epoch, now, s.Released)
+	case turned && !h.open && h.path == ring.PathHealthy:
+		h.witness.Restored(h.epoch, now, s.Released)
 	}
 	return nil
 }

@@ -74,8 +74,7 @@ type Config struct {
 	Hop      *obs.Hop
 	Tracer   trace.Tracer
 	Log      *slog.Logger
-	// Witness hears of sessions that go on before their records are durable; nil
-	// where nobody does but the log.
+	// Witness hears of sessions that go on before their records are durable.
 	Witness Witness
 }
 
