@@ -71,7 +71,7 @@ var audits = []string{"none", "pgaudit", "weir, sink", "weir, mesh"}
 // the median over the rounds of the share of the unaudited run beside it.
 func TestPgbench(t *testing.T) {
 	b := &board{t: t, dir: scratch(t), tps: map[string]map[string][]float64{}}
-	b.fill()
+	b.fill(audits)
 	servers := map[string]*postgres.Server{}
 	for _, audit := range audits {
 		servers[audit] = b.serve(audit)
@@ -124,8 +124,8 @@ func (b *board) start(o postgres.Options) *postgres.Server {
 	return pg
 }
 
-// fill makes the database once, and gives each audit a copy.
-func (b *board) fill() {
+// fill makes the database once, and gives each server a copy.
+func (b *board) fill(audits []string) {
 	pg, err := postgres.Start(context.Background(), b.options(audits[0]))
 	if err != nil {
 		b.t.Fatal(err)

@@ -98,6 +98,14 @@ func stallOnce(t *testing.T, m *mesh.Mesh, name string) time.Duration {
 // p99Of reads and removes pgbench's per-transaction logs.
 func p99Of(t *testing.T, prefix string) time.Duration {
 	t.Helper()
+	all := readLatencies(t, prefix)
+	slices.Sort(all)
+	return all[len(all)*99/100]
+}
+
+// readLatencies reads and removes them.
+func readLatencies(t *testing.T, prefix string) []time.Duration {
+	t.Helper()
 	files, err := filepath.Glob(prefix + ".*")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("pgbench left no log: %v", err)
@@ -118,8 +126,10 @@ func p99Of(t *testing.T, prefix string) time.Duration {
 		}
 		os.Remove(file)
 	}
-	slices.Sort(all)
-	return all[len(all)*99/100]
+	if len(all) == 0 {
+		t.Fatal("pgbench ran no transaction")
+	}
+	return all
 }
 
 func median(all []time.Duration) time.Duration {

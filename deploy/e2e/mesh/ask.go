@@ -13,6 +13,10 @@ import (
 // Numbers is where a ring stands.
 type Numbers struct {
 	Epoch, Number, Durable, Lost uint64
+	// Of synchronous mode: whether the path is healthy, and how many sessions were
+	// let go and statements refused.
+	Healthy           bool
+	Released, Refused uint64
 }
 
 func (m *Mesh) askCapture(ctx context.Context) (Numbers, error) {
@@ -25,7 +29,10 @@ func (m *Mesh) askCapture(ctx context.Context) (Numbers, error) {
 	if err != nil {
 		return Numbers{}, err
 	}
-	return Numbers{Epoch: s.GetEpoch(), Number: s.GetNumber(), Durable: s.GetDurable(), Lost: s.GetLost()}, nil
+	return Numbers{
+		Epoch: s.GetEpoch(), Number: s.GetNumber(), Durable: s.GetDurable(), Lost: s.GetLost(),
+		Healthy: s.GetPath() == capturev1.PathState_PATH_STATE_HEALTHY, Released: s.GetReleased(), Refused: s.GetRefused(),
+	}, nil
 }
 
 func (m *Mesh) askPublisher(ctx context.Context) (waiting uint64, err error) {

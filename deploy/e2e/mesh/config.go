@@ -20,9 +20,21 @@ func (m *Mesh) writeConfigs() {
 	if store == "" {
 		store = m.Path("jetstream")
 	}
-	m.write("nats.conf", natsserver.Configuration(natsserver.Settings{
-		Name: "nats", Listen: m.Addr(NATS), Dir: store, TLS: certs.TLS(m.Path("certs"), "nats"), MaxBytes: 2 << 30,
-	}))
+	servers := []string{NATS}
+	if m.options.Peers {
+		servers = append(servers, peers...)
+	}
+	for _, name := range servers {
+		s := natsserver.Settings{Name: name, Listen: m.Addr(name), Dir: store, TLS: certs.TLS(m.Path("certs"), "nats"), MaxBytes: 2 << 30}
+		if m.options.Peers {
+			s.Dir = m.Path("jetstream-" + name)
+			s.Cluster = &natsserver.Cluster{Listen: m.Addr(route(name))}
+			for _, peer := range servers {
+				s.Cluster.Routes = append(s.Cluster.Routes, "nats-route://"+m.Addr(route(peer)))
+			}
+		}
+		m.write(name+".conf", natsserver.Configuration(s))
+	}
 
 	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms"))
 	m.writeService(Publisher, "weir.publisher.v1.PublisherService: [control.weir, client.weir]", m.journal(Publisher)+m.aws("kinesis"))
@@ -42,9 +54,19 @@ func (m *Mesh) writeService(name, allow, rest string) {
 
 func (m *Mesh) journal(name string) string {
 	tls := certs.TLS(m.Path("certs"), name)
-	return fmt.Sprintf("journal:\n  max_bytes: 1073741824\n  url: tls://%s\n  tls:\n    cert_file: %s\n    key_file: %s\n    ca_file: %s\n",
-		m.Addr(NATS), tls.CertFile, tls.KeyFile, tls.CAFile)
+	url, replicas := "tls://"+m.Addr(NATS), 1
+	if m.options.Peers {
+		replicas = 3
+		for _, peer := range peers {
+			url += ",tls://" + m.Addr(peer)
+		}
+	}
+	return fmt.Sprintf("journal:\n  max_bytes: 1073741824\n  replicas: %d\n  url: %s\n  tls:\n    cert_file: %s\n    key_file: %s\n    ca_file: %s\n",
+		replicas, url, tls.CertFile, tls.KeyFile, tls.CAFile)
 }
+
+// route names the port at which a NATS server hears the others.
+func route(name string) string { return name + " route" }
 
 func (m *Mesh) aws(service string) string {
 	return fmt.Sprintf("%s_endpoint: %s\nregion: us-east-1\n", service, m.AWSEndpoint())

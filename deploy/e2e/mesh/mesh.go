@@ -35,6 +35,17 @@ const (
 // but a test is faster when nobody has to back off.
 var startOrder = []string{NATS, LocalAWS, Notifier, Crypto, Publisher, Control, Capture}
 
+// peers are the other NATS servers of a mesh that has three.
+var peers = []string{"nats-2", "nats-3"}
+
+// order is startOrder with all servers of this mesh.
+func (m *Mesh) order() []string {
+	if !m.options.Peers {
+		return startOrder
+	}
+	return append(append([]string{NATS}, peers...), startOrder[1:]...)
+}
+
 // Options say what a test needs otherwise than usual.
 type Options struct {
 	RingSize  int64             // bytes; the module's default where 0
@@ -51,6 +62,11 @@ type Options struct {
 	// Environment is of every program, NAME=VALUE: WEIR_CRYPTO_KEY_MAX_AGE=2s
 	// is what the file of crypto should say otherwise than usual.
 	Environment []string
+	// Mode are the flags of `weir stream start` that say how sessions and the
+	// stream go together; asynchronous where empty.
+	Mode []string
+	// Peers makes three NATS servers of one, and keeps the journal on all of them.
+	Peers bool
 	// JetStream is the directory of NATS, one of the mesh's own where empty.
 	JetStream string
 }
@@ -84,7 +100,7 @@ func Start(t testing.TB, o Options) *Mesh {
 	if !o.NoServer {
 		m.startPostgres(ctx, o)
 	}
-	for _, name := range startOrder {
+	for _, name := range m.order() {
 		if name == Capture && o.NoCapture || name == LocalAWS && o.AWS != "" {
 			continue
 		}
@@ -108,9 +124,13 @@ func Prepare(t testing.TB, o Options) *Mesh {
 	if err := certs.Ensure(m.Path("certs")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range startOrder {
+	for _, name := range m.order() {
 		m.port[name] = freePort(t)
 	}
+	for _, name := range peers {
+		m.port[route(name)] = freePort(t)
+	}
+	m.port[route(NATS)] = freePort(t)
 	m.writeConfigs()
 	t.Cleanup(m.stopAll)
 	return m

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,12 +26,12 @@ type process struct {
 // StartProcess starts a program of the mesh and returns when it listens.
 func (m *Mesh) StartProcess(name string) {
 	m.t.Helper()
-	argv := map[string][]string{
-		NATS:     {"nats-server", "--config", m.Path("nats.conf")},
-		LocalAWS: {"weir", "localaws", "--listen", m.Addr(LocalAWS), "--kms-state", m.Path("kms.json")},
-	}[name]
-	if argv == nil {
-		argv = []string{name, "--config", m.Path(name + ".yaml")}
+	argv := []string{name, "--config", m.Path(name + ".yaml")}
+	switch {
+	case name == NATS || slices.Contains(peers, name):
+		argv = []string{"nats-server", "--config", m.Path(name + ".conf")}
+	case name == LocalAWS:
+		argv = []string{"weir", "localaws", "--listen", m.Addr(LocalAWS), "--kms-state", m.Path("kms.json")}
 	}
 	out, err := os.OpenFile(m.Path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -107,8 +108,9 @@ func (m *Mesh) Log(name string) string {
 }
 
 func (m *Mesh) stopAll() {
-	for i := len(startOrder) - 1; i >= 0; i-- {
-		name := startOrder[i]
+	order := m.order()
+	for i := len(order) - 1; i >= 0; i-- {
+		name := order[i]
 		p := m.processes[name]
 		if p == nil {
 			continue
@@ -167,8 +169,19 @@ func (m *Mesh) register(ctx context.Context, o Options) {
 
 	m.KMSKeyID = m.createKey(ctx)
 	if !o.NoStream && !o.NoCapture {
-		m.MustWeir("stream", "start", "--cluster", "test", "--kms-key", m.KMSKeyID, "--mode", "async", "--wait")
+		mode := o.Mode
+		if len(mode) == 0 {
+			mode = []string{"--mode", "async"}
+		}
+		m.StartStream(mode...)
 	}
+}
+
+// StartStream starts the stream, or changes the mode of the one that runs, and
+// returns when the engine has been told.
+func (m *Mesh) StartStream(mode ...string) {
+	m.t.Helper()
+	m.MustWeir(append([]string{"stream", "start", "--cluster", "test", "--kms-key", m.KMSKeyID, "--wait"}, mode...)...)
 }
 
 func (m *Mesh) writeJSON(path string, v any) {
