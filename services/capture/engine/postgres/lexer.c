@@ -21,8 +21,8 @@ weir_lexer_init(weir_lexer *lexer, const char *text, size_t length, bool backsla
 	lexer->level[0] = (weir_level) {WEIR_RAW, 0, 0, length};
 	lexer->backslashes = backslashes;
 	lexer->ambiguous = false;
-	/* Each level reads what is inside it a few times, and each reading goes through all below. */
-	lexer->budget = 32 * (uint64_t) length + 4096;
+	/* Each level reads what is inside it a few times. A text that takes more is made to: the rest of it is hidden. */
+	lexer->budget = 12 * (uint64_t) length + 64 * 1024;
 }
 
 static inline int32_t
