@@ -15,7 +15,7 @@ ENGINETEST = ./services/capture/engine/postgres/enginetest
 export PATH := $(CURDIR)/.bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-e2e module run demo test check race fuzz faults e2e bench tools gen tidy fmt lint ship-check images up down clean
+.PHONY: help setup build build-e2e module run demo test check race fuzz corpus valgrind faults e2e bench tools gen tidy fmt lint ship-check images up down clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,15 @@ fuzz: module ## Run every fuzz target for FUZZTIME (1m), then fuzz a server thro
 			(cd $$m && $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p); done; done; done
 	$(GO) test -count=1 -timeout 0 -v -run 'TestFuzzServer$$' $(ENGINETEST) -args -fuzzfor $(SERVERFUZZTIME)
 	$(GO) test -count=1 -timeout 0 -v -run 'TestLeak$$' $(ENGINETEST) -args -leakrounds 50
+
+# PGSRC is a checkout of PostgreSQL's source, PGTAPSRC one of pgTAP's; without them only the installed extensions are run.
+PGSRC ?=
+PGTAPSRC ?=
+corpus: module ## Run real SQL with the module and without (PGSRC=DIR, PGTAPSRC=DIR), and compare every line that psql prints.
+	$(GO) test -tags corpus -count=1 -timeout 2h -v -run 'TestSQL$$' $(ENGINETEST) -args $(if $(PGSRC),-pgsrc $(abspath $(PGSRC))) $(if $(PGTAPSRC),-pgtap $(abspath $(PGTAPSRC)))
+
+valgrind: module ## Run a server with the module under valgrind (Debian: valgrind); takes some ten minutes.
+	$(GO) test -tags valgrind -count=1 -timeout 2h -v -run 'TestValgrind$$' $(ENGINETEST)
 
 e2e: images ## Test the mesh of docker compose.
 	$(GO) test -count=1 -tags e2e -timeout 30m ./deploy/e2e/compose/...

@@ -153,7 +153,8 @@ func (f *fuzz) settle(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("sessions that do not end, or a server that does not answer: %s", out)
+			t.Fatalf("sessions that do not end, or a server that does not answer: %s%s", out, f.psql(f.DSN("postgres", "postgres"), "-c",
+				"select pid, state, wait_event, query from pg_stat_activity where backend_type in ('client backend', 'walsender')"))
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -352,6 +353,11 @@ func (p *player) mark(step int) (ended bool, err error) {
 				case got != p.end(mark):
 					continue // an older one
 				}
+			case <-time.After(time.Second):
+				if answered { // a late cancel hit the last one
+					p.send(encode(&pgproto3.Query{String: "select '" + p.end(mark) + "'"}))
+				}
+				continue
 			case <-deadline:
 				return false, fmt.Errorf("%s was not answered within %s, the session is at: %s; replication %q, step %d", mark, answerTimeout,
 					p.psql(p.DSN("postgres", "postgres"), "-c", fmt.Sprintf("select * from pg_stat_activity where pid = %d", p.pid)), p.script.replication, step)
