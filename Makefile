@@ -15,7 +15,7 @@ ENGINETEST = ./services/capture/engine/postgres/enginetest
 export PATH := $(CURDIR)/.bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-e2e module run demo test check race fuzz corpus valgrind faults e2e bench tools gen tidy fmt lint ship-check images up down clean
+.PHONY: help setup build build-e2e module run demo test check race fuzz corpus valgrind faults e2e bench deb tools gen tidy fmt lint ship-check images up down clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,10 @@ tools: ## Build all pinned tools into .bin (buf takes minutes).
 
 images: ## Build the images of docker compose.
 	docker compose build
+
+deb: ## Make the Debian packages in build/deb: the module for pg_config's server, the services with their units, the command line.
+	CGO_ENABLED=0 GOFLAGS=-buildvcs=false $(GO) build -trimpath -o build/deb/bin/ $(foreach m,$(MAINS),./services/$(m)/cmd/$(m))
+	PG_CONFIG=$(PG_CONFIG) deploy/debian/build.sh build/deb build/deb/bin
 
 up: ## Start the mesh with docker compose.
 	docker compose up --detach
