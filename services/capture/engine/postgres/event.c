@@ -13,6 +13,7 @@
 #include "event.h"
 #include "session.h"
 #include "slots.h"
+#include "sync.h"
 
 static uint8 now_space[8 * 1024];
 static uint8 held_space[8 * 1024];
@@ -24,6 +25,10 @@ static TimestampTz held_ended;
 static bool held_has_rows;
 static uint64 held_rows;
 static bool held_reads;
+
+static uint64 held_statement;
+
+static uint64 last_number;
 
 /* True where the held statement has secrets: its error may quote one. */
 static weir_quotes held_guarded;
@@ -89,12 +94,23 @@ encode(weir_buffer *b, const weir_event *e, const weir_outcome *outcome)
 	return guarded;
 }
 
+/* put gives an encoded event to the ring. */
+static void
+put(const weir_buffer *b, TimestampTz ended)
+{
+	uint64_t number;
+
+	if (weir_synchronous())
+		weir_sync_make_room((uint32) b->length);
+	weir_ring_put(&weir_the_ring, b->data, (uint32_t) b->length, weir_unix_us(ended), &number);
+	if (number)
+		last_number = number;
+}
+
 /* finish writes the end of an event and gives it to the ring. */
 static void
 finish(weir_buffer *b, TimestampTz ended, const weir_outcome *outcome, weir_quotes guarded)
 {
-	uint64_t number;
-
 	weir_put_time(b, 3, ended);
 	if (outcome) {
 		weir_outcome shown = *outcome;
@@ -102,8 +118,14 @@ finish(weir_buffer *b, TimestampTz ended, const weir_outcome *outcome, weir_quot
 		weir_outcome_redact(&shown, guarded);
 		weir_put_outcome(b, &shown);
 	}
-	weir_ring_put(&weir_the_ring, b->data, (uint32_t) b->length, weir_unix_us(ended), &number);
+	put(b, ended);
 	weir_buffer_reset(b);
+}
+
+uint64
+weir_event_last(void)
+{
+	return last_number;
 }
 
 void
@@ -125,6 +147,7 @@ weir_event_hold(const weir_event *event, TimestampTz ended)
 	held_has_rows = event->has_rows;
 	held_rows = event->rows;
 	held_reads = event->class == WEIR_CLASS_READ;
+	held_statement = event->statement_id;
 }
 
 bool
@@ -142,4 +165,24 @@ weir_event_release(const weir_outcome *outcome)
 		weir_put_present_uint(&held_buffer, 12, held_rows);
 	finish(&held_buffer, outcome ? GetCurrentTimestamp() : held_ended, outcome, held_guarded);
 	weir_slot_end();
+}
+
+uint64
+weir_event_held_statement(void)
+{
+	return held_statement;
+}
+
+void
+weir_event_tell_held_started(void)
+{
+	size_t length = held_buffer.length;
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* The kind is what an event begins with: a tag and one byte. */
+	held_buffer.data[1] = WEIR_KIND_STARTED;
+	weir_put_time(&held_buffer, 3, now);
+	put(&held_buffer, now);
+	held_buffer.data[1] = WEIR_KIND_STATEMENT;
+	held_buffer.length = length;
 }

@@ -46,6 +46,15 @@ extern void weir_event_hold(const weir_event *event, TimestampTz ended);
 /* weir_event_held says whether there is one. */
 extern bool weir_event_held(void);
 
+/* weir_event_held_statement is the id of its statement. */
+extern uint64 weir_event_held_statement(void);
+
+/* weir_event_tell_held_started writes what is held as a beginning, and goes on holding it. */
+extern void weir_event_tell_held_started(void);
+
+/* weir_event_last is the last number that this process wrote; 0 if there is none. */
+extern uint64 weir_event_last(void);
+
 /*
  * weir_event_release writes the event that is held, if there is one. With an
  * outcome it failed after all, and ended now.

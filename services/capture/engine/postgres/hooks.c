@@ -21,6 +21,7 @@
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 
+#include "gate.h"
 #include "hooks.h"
 #include "session.h"
 #include "statement.h"
@@ -59,6 +60,8 @@ weir_planner(Query *query, const char *source, int options, ParamListInfo params
 	weir_call_enter(&call, NULL);
 	PG_TRY();
 	{
+		if (weir_gated() && call.depth == 0)
+			weir_gate(NULL, NULL);
 		plan = call_planner(query, source, options, params);
 	}
 	PG_CATCH();
@@ -95,6 +98,8 @@ weir_start(QueryDesc *query, int flags)
 	weir_call_enter(&call, s);
 	PG_TRY();
 	{
+		if (weir_gated() && call.depth == 0)
+			weir_gate(s, NULL);
 		call_start(query, flags);
 	}
 	PG_CATCH();
@@ -197,8 +202,11 @@ weir_end(QueryDesc *query)
 		standard_ExecutorEnd(query);
 	/* Also where the mode was switched off meanwhile: what was begun is told. */
 	s = weir_statement_find(query);
-	if (s)
-		weir_statement_close(s, NULL);
+	if (!s)
+		return;
+	weir_statement_close(s, NULL);
+	if (weir_gated())
+		weir_gate_left();
 }
 
 #if PG_VERSION_NUM >= 160000
@@ -267,6 +275,8 @@ weir_utility(UTILITY_PARAMETERS)
 	weir_call_enter(&call, s);
 	PG_TRY();
 	{
+		if (weir_gated() && call.depth == 0 && context != PROCESS_UTILITY_SUBCOMMAND)
+			weir_gate(s, plan->utilityStmt);
 		call_utility(UTILITY_ARGUMENTS);
 	}
 	PG_CATCH();
@@ -289,6 +299,8 @@ weir_utility(UTILITY_PARAMETERS)
 	if (completion && completion->commandTag == CMDTAG_ROLLBACK)
 		s->verb.command = "ROLLBACK";
 	weir_statement_close(s, NULL);
+	if (weir_gated() && call.depth == 0)
+		weir_gate_left();
 	/* SET ROLE has just changed who the next event is of. */
 	weir_session_refresh();
 }
@@ -303,6 +315,8 @@ weir_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
 	if (next_access)
 		next_access(access, class, object, sub, arg);
+	if (access == OAT_FUNCTION_EXECUTE && weir_gated() && weir_watching())
+		weir_gate_function(object);
 	if (access != OAT_FUNCTION_EXECUTE || (object < FirstNormalObjectId && (debug_query_string || ActivePortal)))
 		return;
 	if (weir_watching() && weir_catalogs_readable())

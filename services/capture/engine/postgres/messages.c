@@ -20,6 +20,7 @@
 #include "session.h"
 #include "slots.h"
 #include "client.h"
+#include "sync.h"
 #include "weir.h"
 
 static const PQcommMethods *server_methods;
@@ -59,6 +60,8 @@ unwatched(char type)
 static int
 put_message(char type, const char *body, size_t length)
 {
+	bool sql;
+
 	/* Rows, which are most messages, pass with one comparison. */
 	if (type == 'D')
 		return server_methods->putmessage(type, body, length);
@@ -72,6 +75,8 @@ put_message(char type, const char *body, size_t length)
 			/* BASE_BACKUP answers with result sets first; only PostgreSQL 13 calls all of them so. */
 			if (strcmp(body, "SELECT") != 0 || PG_VERSION_NUM < 140000)
 				weir_client_replicates();
+			if (weir_synchronous())
+				weir_sync_answer(false, weir_client.source != NULL);
 			break;
 		case 'W': /* CopyBothResponse */
 			weir_client_replicates();
@@ -89,8 +94,11 @@ put_message(char type, const char *body, size_t length)
 			weir_slot_thrown_out(body, length);
 			break;
 		case 'Z': /* ReadyForQuery */
+			sql = weir_client.source != NULL;
 			weir_client_ready();
 			weir_session_ready();
+			if (weir_synchronous())
+				weir_sync_answer(true, sql);
 			break;
 		default:
 			break;

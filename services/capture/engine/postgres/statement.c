@@ -263,6 +263,33 @@ weir_statement_find_top(const char *source)
 	return s;
 }
 
+weir_statement *
+weir_statement_of_client(void)
+{
+	weir_statement *s = newest;
+
+	while (s && !(s->top && s->frames > 0))
+		s = s->older;
+	return s;
+}
+
+void
+weir_statement_tell_started(const weir_statement *s)
+{
+	weir_event event = {.kind = WEIR_KIND_STARTED};
+
+	event.started = s->started;
+	event.statement_id = s->ids.statement;
+	event.substatement_id = s->substatement_id;
+	event.class = s->verb.class;
+	event.command = s->verb.command;
+	event.details = &s->details;
+	event.has_text = true;
+	event.text = s->text;
+	event.secrecy = s->secrecy;
+	weir_event_put(&event, GetCurrentTimestamp(), NULL);
+}
+
 /*
  * keep_text copies the text of a statement that stays open between two calls.
  * The function it is part of may be gone, and the string with it, when an

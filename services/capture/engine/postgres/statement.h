@@ -74,6 +74,12 @@ extern weir_statement *weir_statement_find(const QueryDesc *query);
 /* weir_statement_find_top returns the client's newest open statement of that string, or NULL. */
 extern weir_statement *weir_statement_find_top(const char *source);
 
+/* weir_statement_of_client returns the client's statement that runs, or NULL. */
+extern weir_statement *weir_statement_of_client(void);
+
+/* weir_statement_tell_started writes the event of its beginning. */
+extern void weir_statement_tell_started(const weir_statement *s);
+
 /* weir_statement_close ends a statement: its event is written, or held until the outcome is certain. */
 extern void weir_statement_close(weir_statement *s, const weir_outcome *outcome);
 

@@ -20,11 +20,13 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 
+#include "gate.h"
 #include "guard.h"
 #include "hooks.h"
 #include "names.h"
 #include "slots.h"
 #include "statement.h"
+#include "sync.h"
 #include "watch.h"
 #include "weir.h"
 
@@ -80,6 +82,7 @@ define_settings(void)
 	DefineCustomIntVariable("weir.long_statement", "After which time a statement that still runs is told of.",
 							"Its end is told when it comes.", &weir_long_statement_ms, 10000, 100, INT_MAX, PGC_SIGHUP,
 							GUC_UNIT_MS, NULL, NULL, NULL);
+	weir_gate_init();
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("weir");
 #else
@@ -134,6 +137,7 @@ on_shmem_startup(void)
 
 	if (next_shmem_startup)
 		next_shmem_startup();
+	weir_sync_init_shared();
 	if (IsUnderPostmaster)
 		return;
 	if (!started) {
@@ -178,4 +182,5 @@ _PG_init(void)
 	weir_statements_init();
 	weir_hooks_init();
 	weir_messages_init();
+	weir_sync_init();
 }

@@ -300,7 +300,7 @@ bool weir_ring_has_room(const weir_ring *ring, uint32_t length);
 /* Why a wait ended, or that it did not. */
 enum weir_waited {
 	WEIR_WAIT_AGAIN,   /* not yet: see to what the server wants of the session, and call again */
-	WEIR_WAIT_DURABLE, /* the number is on the journal's disk */
+	WEIR_WAIT_DURABLE, /* the number is on the journal's disk; what was waited for is there */
 	WEIR_WAIT_TIMEOUT, /* the sync timeout is over; from now on the path is not healthy, for everybody */
 	WEIR_WAIT_DEGRADED, /* the path is not healthy: nobody waits until capture says that it is */
 	WEIR_WAIT_UNSYNCED, /* capture has ended synchronous mode */
@@ -322,6 +322,13 @@ weir_wait weir_wait_begin(uint64_t number);
  * lie in the ring before. It holds nothing, and may be given up at any time.
  */
 enum weir_waited weir_ring_wait(weir_ring *ring, weir_wait *wait);
+
+/*
+ * weir_ring_wait_room naps a millisecond, unless there is room for such a
+ * payload (then it returns DURABLE), or no use in waiting for it. Room that does
+ * not come within the sync timeout degrades the path too.
+ */
+enum weir_waited weir_ring_wait_room(weir_ring *ring, const weir_wait *wait, uint32_t length);
 
 /* weir_ring_durable says whether the number is on the journal's disk. */
 static inline bool

@@ -77,15 +77,13 @@ ring_bell(weir_header *h)
 	(void)futex(&h->bell, FUTEX_WAKE, INT_MAX, NULL);
 }
 
-/* look says how a wait stands; AGAIN where there is nothing for it but to sleep, at most for *left_ms. */
+/* patience says whether to wait on; AGAIN where there is nothing for it but to sleep, at most for *left_ms. */
 static enum weir_waited
-look(weir_ring *ring, const weir_wait *wait, int64_t *left_ms)
+patience(weir_ring *ring, const weir_wait *wait, int64_t *left_ms)
 {
 	weir_header *h = ring->header;
 	uint32_t path;
 
-	if (__atomic_load_n(&h->durable, __ATOMIC_SEQ_CST) >= wait->number)
-		return WEIR_WAIT_DURABLE;
 	if (weir_ring_mode(ring) != WEIR_MODE_SYNC)
 		return WEIR_WAIT_UNSYNCED;
 	path = weir_ring_path(ring);
@@ -99,6 +97,14 @@ look(weir_ring *ring, const weir_wait *wait, int64_t *left_ms)
 	if (!__atomic_compare_exchange_n(&h->path, &path, WEIR_PATH_DEGRADED, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return WEIR_WAIT_DEGRADED;
 	return WEIR_WAIT_TIMEOUT;
+}
+
+static enum weir_waited
+look(weir_ring *ring, const weir_wait *wait, int64_t *left_ms)
+{
+	if (__atomic_load_n(&ring->header->durable, __ATOMIC_SEQ_CST) >= wait->number)
+		return WEIR_WAIT_DURABLE;
+	return patience(ring, wait, left_ms);
 }
 
 enum weir_waited
@@ -130,6 +136,28 @@ weir_ring_wait(weir_ring *ring, weir_wait *wait)
 	}
 	__atomic_sub_fetch(&group->waiters, 1, __ATOMIC_SEQ_CST);
 	errno = saved_errno;
+	return waited;
+}
+
+enum weir_waited
+weir_ring_wait_room(weir_ring *ring, const weir_wait *wait, uint32_t length)
+{
+	const struct timespec nap = {0, 1000000};
+	int saved_errno = errno;
+	enum weir_waited waited;
+	int64_t left_ms;
+
+	if (weir_ring_has_room(ring, length))
+		return WEIR_WAIT_DURABLE;
+	/* A ring that fills up while nobody reads it is what continue keeps from stopping the server. */
+	if (weir_ring_path(ring) != WEIR_PATH_HEALTHY)
+		return WEIR_WAIT_DEGRADED;
+	waited = patience(ring, wait, &left_ms);
+	if (waited == WEIR_WAIT_AGAIN) {
+		ring_bell(ring->header);
+		nanosleep(&nap, NULL);
+		errno = saved_errno;
+	}
 	return waited;
 }
 

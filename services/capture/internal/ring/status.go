@@ -68,6 +68,7 @@ type Status struct {
 	ReleasedThrough uint64
 	ReleasedAt      time.Time
 	Refused         uint64
+	Waiting         int // sessions that wait now
 }
 
 // Status reads the header.
@@ -104,6 +105,9 @@ func (r *Ring) Status() (s Status, err error) {
 			Refused:       r.h.refused.Load(),
 		}
 		s.ReleasedThrough = r.h.releasedThrough.Load()
+		for i := range r.h.waitGroups {
+			s.Waiting += int(r.h.waitGroups[i].waiters.Load())
+		}
 		if at := r.h.releasedAtUS.Load(); at != 0 {
 			s.ReleasedAt = timeOf(at)
 		}

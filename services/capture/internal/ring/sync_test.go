@@ -156,11 +156,11 @@ func TestEngineCountsReleasedAndRefused(t *testing.T) {
 		t.Errorf("Status() = %d released to %d at %v, %d refused, path %d; want 2 to 7 at the last one's time, 3, healthy",
 			s.Released, s.ReleasedThrough, s.ReleasedAt, s.Refused, s.Path)
 	}
-	if left := e.say("kill 99"); left != "1" {
+	if left := e.say("kill 99"); left != "1" || status(t, r).Waiting != 1 {
 		t.Errorf("after a session was killed in its wait %s waiters are counted, want 1", left)
 	}
 	e.say("recover")
-	if left := e.say("waiters"); left != "0" {
+	if left := e.say("waiters"); left != "0" || status(t, r).Waiting != 0 {
 		t.Errorf("after the server recovered %s waiters are counted, want 0", left)
 	}
 	path(t, r, ring.PathHealthy) // the capture is here
