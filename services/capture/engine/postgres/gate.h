@@ -8,7 +8,8 @@
  * durable. What can be rolled back is, where the commit finds the path broken.
  *
  * Exempt are the end of a transaction by ROLLBACK, replication, the server's own
- * workers, and one role over the local socket, whose use is told of.
+ * workers, single-user mode, and one role over the local socket, whose use is
+ * told of.
  *
  * Before: hooks.c, at the start of each statement of a client.
  * Next: sync.c, which waits.

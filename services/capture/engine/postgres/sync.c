@@ -19,9 +19,9 @@
 #include "storage/lwlock.h"
 #include "storage/pmsignal.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 140000
 #include "utils/backend_status.h"
+#include "utils/wait_event.h"
 #endif
 
 #include "event.h"
