@@ -165,6 +165,7 @@ func testExtension() *das.Extension {
 		Prev:      das.Hash{1},
 		Last:      das.Hash{31: 0xfe},
 		Truncated: []das.Truncation{{N: 5, Field: "commandText", Length: 1 << 21, SHA256: das.Hash{0xab}}, {N: 9, Field: "paramList", Length: 70_000}},
+		Details:   []das.Detail{{N: 5, EffectiveUserName: "app"}, {N: 9, EffectiveUserName: `a"b`}},
 		Started: []das.Started{{
 			N: 10, SessionID: "5ce5f7f0.474b", StatementID: 4, SubstatementID: 1, StartTime: at, Class: "READ", Command: "SELECT",
 			CommandText: das.Some("select pg_sleep(60)"), DBUserName: "app", DatabaseName: "shop",
@@ -185,6 +186,7 @@ func TestExtension(t *testing.T) {
 		`"gaps":[{"first":6,"last":8,"from":"2026-05-06 07:08:09.000001+00","to":"2026-05-06 07:08:10.000001+00","cause":"ring_full"}],` +
 		`"prev":"01` + strings.Repeat("0", 62) + `","last":"` + strings.Repeat("0", 62) + `fe",` +
 		`"truncated":[{"n":5,"field":"commandText","length":2097152,"sha256":"ab` + strings.Repeat("0", 62) + `"},{"n":9,"field":"paramList","length":70000}],` +
+		`"details":[{"n":5,"effectiveUserName":"app"},{"n":9,"effectiveUserName":"a\"b"}],` +
 		`"started":[{"n":10,"sessionId":"5ce5f7f0.474b","statementId":4,"substatementId":1,"startTime":"2026-05-06 07:08:09.000001+00",` +
 		`"class":"READ","command":"SELECT","commandText":"select pg_sleep(60)","dbUserName":"app","databaseName":"shop"},` +
 		`{"n":11,"sessionId":"","statementId":0,"substatementId":0,"startTime":"2026-05-06 07:08:09.000001+00",` +

@@ -149,6 +149,10 @@ func (r *Record) parseExtension(data []byte) error {
 			Length uint64 `json:"length"`
 			SHA256 Hash   `json:"sha256"`
 		} `json:"truncated"`
+		Details []struct {
+			N                 uint64 `json:"n"`
+			EffectiveUserName string `json:"effectiveUserName"`
+		} `json:"details"`
 		Started    []json.RawMessage `json:"started"`
 		Notices    []json.RawMessage `json:"notices"`
 		Checkpoint *checkpointJSON   `json:"checkpoint"`
@@ -189,6 +193,9 @@ func (r *Record) parseExtension(data []byte) error {
 	}
 	for _, t := range in.Truncated {
 		ext.Truncated = append(ext.Truncated, Truncation{N: t.N, Field: t.Field, Length: t.Length, SHA256: t.SHA256})
+	}
+	for _, d := range in.Details {
+		ext.Details = append(ext.Details, Detail{N: d.N, EffectiveUserName: d.EffectiveUserName})
 	}
 	r.Weir = &ext
 	return nil

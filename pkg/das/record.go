@@ -26,6 +26,8 @@ type Extension struct {
 	Prev, Last Hash
 	// Truncated names what is not whole.
 	Truncated []Truncation
+	// Details are what Aurora's fields have no place for.
+	Details []Detail
 	// Started and Notices are what is no Aurora event and has a number all the
 	// same: statements that began, and what the engine noticed.
 	Started []Started
@@ -129,6 +131,11 @@ func (e *Extension) append(dst []byte) []byte {
 		dst = e.Truncated[i].append(dst)
 	}
 	dst = listEnd(dst, len(e.Truncated))
+	for i := range e.Details {
+		dst = append(dst, listStart(i, `,"details":[`)...)
+		dst = e.Details[i].Append(dst)
+	}
+	dst = listEnd(dst, len(e.Details))
 	for i := range e.Started {
 		dst = append(dst, listStart(i, `,"started":[`)...)
 		dst = e.Started[i].Append(dst)

@@ -29,9 +29,10 @@ func (p *pipeline) readOne(now time.Time) (bool, error) {
 		p.addGap(ring.Item{Kind: ring.Gap, First: item.Number, Last: item.Number, From: item.Time, To: item.Time, Cause: ring.Corrupt}, now)
 		return true, nil
 	}
-	r := p.room(len(elements), now, item.Time)
+	detail := p.cfg.Renderer.Detail()
+	r := p.room(len(elements)+detailSize(detail), now, item.Time)
 	if count > 0 {
-		r.addEvent(item.Number, elements, count, truncated)
+		r.addEvent(item.Number, elements, count, truncated, detail)
 	} else {
 		started, notice := p.cfg.Renderer.Beside()
 		r.addBeside(item.Number, elements, started, notice, truncated)

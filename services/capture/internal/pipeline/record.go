@@ -21,9 +21,10 @@ type record struct {
 	numbers    []uint64
 	gaps       []das.Gap
 	truncated  []das.Truncation
+	details    []das.Detail
 	started    []das.Started
 	notices    []das.Notice
-	beside     int             // bytes of started and notices, rendered
+	beside     int             // bytes of details, started and notices, rendered
 	prev       chain.Hash      // before the first item
 	last       chain.Hash      // after the last item
 	checkpoint *das.Checkpoint // that a heartbeat carries
@@ -41,8 +42,8 @@ type record struct {
 // empty says whether the record has nothing to tell.
 func (r *record) empty() bool { return r.events == 0 && r.lost == 0 }
 
-// addEvent appends the elements of one number.
-func (r *record) addEvent(number uint64, elements []byte, count int, truncated []das.Truncation) {
+// addEvent appends the elements of one number, and what there is of it beside them: detail may be nil.
+func (r *record) addEvent(number uint64, elements []byte, count int, truncated []das.Truncation, detail *das.Detail) {
 	if len(r.list) > 0 {
 		r.list = append(r.list, ',')
 	}
@@ -51,6 +52,10 @@ func (r *record) addEvent(number uint64, elements []byte, count int, truncated [
 		r.numbers = append(r.numbers, number)
 	}
 	r.truncated = append(r.truncated, truncated...)
+	if detail != nil {
+		r.details = append(r.details, *detail)
+		r.beside += detailSize(detail)
+	}
 	r.last = r.last.Event(number, elements)
 	r.account(number, number)
 	r.events++
@@ -69,6 +74,14 @@ func (r *record) addBeside(number uint64, object []byte, started *das.Started, n
 	r.last = r.last.Event(number, object)
 	r.account(number, number)
 	r.events++
+}
+
+// detailSize is what a detail takes, rendered; nil takes nothing.
+func detailSize(d *das.Detail) int {
+	if d == nil {
+		return 0
+	}
+	return len(d.Append(nil)) + len(",")
 }
 
 // size is what the record takes, in bytes, as far as the limits go.
@@ -97,7 +110,8 @@ func (r *record) close(p *pipeline, traceparent string) {
 		list = []byte(das.HeartbeatList)
 	}
 	extension := das.Extension{
-		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Started: r.started, Notices: r.notices,
+		Epoch: p.epoch, Numbers: r.numbers, Gaps: r.gaps, Truncated: r.truncated, Details: r.details,
+		Started: r.started, Notices: r.notices,
 		Prev: das.Hash(r.prev), Last: das.Hash(r.last), Checkpoint: r.checkpoint,
 	}
 	if r.empty() {
@@ -112,5 +126,5 @@ func (r *record) close(p *pipeline, traceparent string) {
 		r.out.MessageID = fmt.Sprintf("%s/%d/%d-%d", p.instanceResourceID, p.epoch, r.first, r.through)
 	}
 	// What the plaintext says need not be kept twice.
-	r.list, r.numbers, r.gaps, r.truncated, r.started, r.notices = nil, nil, nil, nil, nil, nil
+	r.list, r.numbers, r.gaps, r.truncated, r.details, r.started, r.notices = nil, nil, nil, nil, nil, nil, nil
 }

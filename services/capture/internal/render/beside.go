@@ -71,3 +71,14 @@ func noticeName(kind activityv1.NoticeKind) string {
 		return das.NoticeUnknown
 	}
 }
+
+// Detail is what the last Append knows of its event and Aurora's fields have no
+// place for; nil where there is nothing. The caller may keep it.
+func (r *Renderer) Detail() *das.Detail { return r.detail }
+
+// fillDetail fills it.
+func (r *Renderer) fillDetail(number uint64) {
+	if role := r.activity.session.effective; len(role) > 0 {
+		r.detail = &das.Detail{N: number, EffectiveUserName: strings.Clone(r.name("effectiveUserName", role, maxName))}
+	}
+}

@@ -60,6 +60,7 @@ type session struct {
 	local       bool
 	encoding    []byte
 	serverHost  []byte
+	effective   []byte // the role in force
 }
 
 type object struct {
@@ -279,6 +280,8 @@ func (s *session) decode(b []byte) bool {
 			s.encoding = f.bytes
 		case 10<<3 | delimited:
 			s.serverHost = f.bytes
+		case 11<<3 | delimited:
+			s.effective = f.bytes
 		}
 		b = rest
 	}

@@ -53,6 +53,7 @@ type Renderer struct {
 	itself    int    // 1 where the statement has an element before its objects'
 	texts     texts
 	truncated []das.Truncation
+	detail    *das.Detail
 	started   *das.Started
 	notice    *das.Notice
 	params    []das.Nullable[string] // the room of event.ParamList
@@ -88,7 +89,7 @@ func (r *Renderer) Append(dst []byte, number uint64, payload []byte) (out []byte
 	}
 	r.texts.reset(r.activity.session.encoding)
 	r.truncated = r.truncated[:0]
-	r.started, r.notice = nil, nil
+	r.detail, r.started, r.notice = nil, nil, nil
 	switch r.activity.kind {
 	case activityv1.Kind_KIND_STARTED:
 		out = r.appendStarted(dst, number)
@@ -97,6 +98,7 @@ func (r *Renderer) Append(dst []byte, number uint64, payload []byte) (out []byte
 	default:
 		r.fill()
 		out, elements = r.appendElements(dst)
+		r.fillDetail(number)
 	}
 	for i := range r.truncated {
 		r.truncated[i].N = number

@@ -577,3 +577,29 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// Both names are kept: Aurora's field has the role that logged in, the detail beside it the one in force.
+func TestEffectiveUser(t *testing.T) {
+	a := simpleSelect()
+	r := render.New(testConfig)
+	for _, tt := range []struct {
+		role, encoding, want string
+	}{{"app", "", "app"}, {"", "", ""}, {"caf\xe9", "LATIN1", "café"}} {
+		a.Session.EffectiveUserName, a.Session.Encoding = []byte(tt.role), tt.encoding
+		out, _, _, err := r.Append(nil, testNumber, marshal(t, a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want *das.Detail
+		if tt.want != "" {
+			want = &das.Detail{N: testNumber, EffectiveUserName: tt.want}
+		}
+		if diff := cmp.Diff(want, r.Detail()); diff != "" {
+			t.Errorf("Detail() of %q (-want +got):\n%s", tt.role, diff)
+		}
+		e, err := das.ParseEvent(out)
+		if err != nil || e.DBUserName != string(a.GetSession().GetUserName()) {
+			t.Errorf("dbUserName %q, %v; want the login's %q", e.DBUserName, err, a.GetSession().GetUserName())
+		}
+	}
+}
