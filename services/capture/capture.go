@@ -73,7 +73,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		tracer: tel.Tracer,
 		log:    log,
 	}
-	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, log)
+	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, func(last *controlv1.InstanceReport) { s.epochs.heard(s.teller, last) }, log)
 	s.hop.Oldest(s.oldest)
 	if err := s.observe(tel); err != nil {
 		return err

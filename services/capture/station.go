@@ -37,6 +37,7 @@ type station struct {
 	log    *slog.Logger
 
 	progress pipeline.Progress
+	epochs   epochs
 
 	// mu guards ring and generation, which others read for reports.
 	mu         sync.Mutex
@@ -50,8 +51,9 @@ var errReplaced = errors.New("the ring's file was replaced")
 // run attaches until ctx ends.
 func (s *station) run(ctx context.Context) error {
 	told := ""
+	var missing absentRing
 	for ctx.Err() == nil {
-		err := s.attach(ctx, func() { told = "" })
+		err := s.attach(ctx, func() { told, missing = "", absentRing{} })
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -63,6 +65,7 @@ func (s *station) run(ctx context.Context) error {
 			s.log.Warn("no ring to read; waiting for one", "ring", s.cfg.RingFile, obs.KeyErr, err)
 			told = err.Error()
 		}
+		missing.look(s, err)
 		s.withoutRing(ctx)
 	}
 	return nil
@@ -86,6 +89,7 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 	if err != nil {
 		return err
 	}
+	s.epochs.begin(s.teller, r.Epoch()) // before a report can name the new one
 	s.setRing(r)
 	defer func() {
 		s.setRing(nil)
@@ -116,6 +120,7 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 	})
 	wg.Go(func() { cancel(s.serve(ctx, r)) })
 	wg.Wait()
+	s.epochs.end(r)
 	err = context.Cause(ctx)
 	if errors.Is(err, ring.ErrFault) || errors.Is(err, ring.ErrCorrupt) {
 		s.teller.Interrupted(status.Epoch, time.Now(), err.Error())

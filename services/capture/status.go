@@ -21,6 +21,7 @@ type engineWatch struct {
 	state  ring.EngineState
 	starts uint64
 	told   bool // that the file was removed
+	loss   lossWatch
 }
 
 // removed tells once that the ring's file is gone while its server lives.
@@ -43,6 +44,8 @@ func (w *engineWatch) look(s *station, r *ring.Ring) error {
 	}
 	before, starts := w.state, w.starts
 	w.state, w.starts = status.State, status.Starts
+	w.loss.look(s, r, status)
+	s.epochs.seen(status)
 	desired, _ := s.link.Desired()
 	running := status.State == ring.EngineRunning
 	switch {

@@ -34,7 +34,10 @@ type Link struct {
 	clusterID  string
 	instanceID string
 	report     func() *controlv1.InstanceReport
+	before     func(*controlv1.InstanceReport)
 	log        *slog.Logger
+
+	epoch uint64 // of the last report; belongs to reportAlways
 
 	// mu guards desired and changed.
 	mu      sync.Mutex
@@ -43,12 +46,15 @@ type Link struct {
 }
 
 // New returns a link for one instance. report says what the capture does now.
-func New(control controlv1.ControlServiceClient, clusterID, instanceID string, report func() *controlv1.InstanceReport, log *slog.Logger) *Link {
+// before hears what was reported last of another epoch, before one of this epoch is.
+func New(control controlv1.ControlServiceClient, clusterID, instanceID string, report func() *controlv1.InstanceReport,
+	before func(*controlv1.InstanceReport), log *slog.Logger) *Link {
 	return &Link{
 		control:    control,
 		clusterID:  clusterID,
 		instanceID: instanceID,
 		report:     report,
+		before:     before,
 		log:        log,
 		changed:    make(chan struct{}),
 	}
@@ -178,12 +184,33 @@ func (l *Link) reportOnce(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportEvery)
 	defer cancel()
-	_, err := l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{
-		ClusterId: l.clusterID, InstanceId: l.instanceID, Report: report,
-	})
+	err := l.askBefore(ctx, report.GetEpoch())
+	if err == nil {
+		_, err = l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{
+			ClusterId: l.clusterID, InstanceId: l.instanceID, Report: report,
+		})
+	}
 	if err != nil && ctx.Err() == nil {
 		l.log.Debug("report not taken", obs.KeyErr, fault.FromStatus(err))
 	}
+}
+
+// askBefore asks what was reported last, once for each epoch and before the
+// first report of it takes the other's place: a ring that went with its host is
+// known by that alone.
+func (l *Link) askBefore(ctx context.Context, epoch uint64) error {
+	if epoch == 0 || epoch == l.epoch {
+		return nil
+	}
+	answer, err := l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: l.clusterID, InstanceId: l.instanceID, Ask: true})
+	if err != nil {
+		return err
+	}
+	if last := answer.GetLast(); last.GetEpoch() != 0 && last.GetEpoch() != epoch {
+		l.before(last)
+	}
+	l.epoch = epoch
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -30,6 +30,24 @@ type control struct {
 	mu      sync.Mutex
 	away    bool
 	watches int
+	last    *controlv1.InstanceReport
+	lose    int // so many answers to reports are lost on the way
+}
+
+func (c *control) ReportInstance(_ context.Context, req *controlv1.ReportInstanceRequest) (*controlv1.ReportInstanceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answer := &controlv1.ReportInstanceResponse{}
+	if req.GetAsk() {
+		answer.Last = c.last
+	} else {
+		c.last = req.GetReport()
+	}
+	if c.lose > 0 {
+		c.lose--
+		return nil, status.Error(codes.Unavailable, "the answer was lost")
+	}
+	return answer, nil
 }
 
 func (c *control) WatchInstance(_ *controlv1.WatchInstanceRequest, out grpc.ServerStreamingServer[controlv1.WatchInstanceResponse]) error {
@@ -100,7 +118,7 @@ func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
 	}
 	log := &said{}
 	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
-		func() *controlv1.InstanceReport { return nil }, slog.New(slog.NewTextHandler(log, nil)))
+		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(lis) })
@@ -118,5 +136,52 @@ func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
 	c.after(t, 2, false)
 	if away, back := log.count("control is away"), log.count("control is back"); away != 1 || back != 1 {
 		t.Errorf("control was called away %d times and back %d times, want once each", away, back)
+	}
+}
+
+// What was reported last of another epoch is heard once, before a report of the
+// new one takes its place, though answers are lost.
+func TestTheEpochBeforeIsHeardOf(t *testing.T) {
+	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60}, lose: 2}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	controlv1.RegisterControlServiceServer(server, c)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan *controlv1.InstanceReport, 10)
+	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+		func() *controlv1.InstanceReport { return &controlv1.InstanceReport{Epoch: 2, Number: 5} },
+		func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(lis) })
+	wg.Go(func() { _ = l.Run(ctx) })
+	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
+	select {
+	case last := <-heard:
+		if last.GetEpoch() != 1 || last.GetNumber() != 70 || last.GetDurable() != 60 {
+			t.Errorf("heard %v, want what was reported last of epoch 1", last)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("nothing was heard of the epoch before")
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c.mu.Lock()
+		epoch := c.last.GetEpoch()
+		c.mu.Unlock()
+		if epoch == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("epoch 2 was never reported")
+		}
+	}
+	if len(heard) != 0 {
+		t.Errorf("heard of it %d times more, want once", len(heard))
 	}
 }

@@ -95,7 +95,7 @@ func (t *Teller) isGone(cause notifierv1.Cause, epoch, what uint64, since time.T
 		a.back = time.Time{}
 		return
 	}
-	w := t.window(epoch, cause, what, since)
+	w := t.window(epoch, cause, fmt.Sprint(what), since)
 	// What was not recorded was not numbered either: nobody can count it.
 	w.LowerBound = cause != notifierv1.Cause_CAUSE_RELEASED
 	if cause == notifierv1.Cause_CAUSE_RELEASED {

@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -85,9 +86,16 @@ func (t *Teller) Durable(epoch, number uint64) {
 
 // openLoss wants mu held, as all below.
 func (t *Teller) openLoss(first uint64, from time.Time, cause notifierv1.Cause) {
-	w := t.window(t.epoch, cause, first, from)
-	w.First, w.LostBefore = first, t.loss.total
+	w := t.lossWindow(cause, first, t.loss.total, from)
 	t.loss.open, t.loss.opened, t.loss.heard = t.put(w), time.Now(), time.Now()
+}
+
+// lossWindow returns a window that begins with a number when so many were lost
+// before: together they name it, also for a capture that comes to it anew.
+func (t *Teller) lossWindow(cause notifierv1.Cause, first, before uint64, begin time.Time) *notifierv1.Window {
+	w := t.window(t.epoch, cause, fmt.Sprintf("%d-%d", first, before), begin)
+	w.First, w.LostBefore = first, before
+	return w
 }
 
 // settle closes the window if what it is about is over and counted.
@@ -137,7 +145,7 @@ func (t *Teller) EpochEnded(e EpochEnd) {
 	if e.Durable >= e.Number && !e.LowerBound {
 		return
 	}
-	w := t.window(e.Epoch, notifierv1.Cause_CAUSE_RING_GONE, e.Durable+1, e.LastSeen)
+	w := t.window(e.Epoch, notifierv1.Cause_CAUSE_RING_GONE, fmt.Sprint(e.Durable+1), e.LastSeen)
 	w.LowerBound = true
 	if e.Durable < e.Number {
 		w.First, w.Last, w.Count = e.Durable+1, e.Number, e.Number-e.Durable

@@ -66,6 +66,7 @@ func New(notifier notifierv1.NotifierServiceClient, clusterID, instanceID string
 		wake:     make(chan struct{}, 1),
 		absences: make(map[notifierv1.Cause]*absence),
 		notices:  make(map[string]*item),
+		heir:     heir{own: make(map[string]bool)},
 	}
 }
 
@@ -102,9 +103,9 @@ func (t *Teller) abandon(now time.Time) {
 
 // window returns a new window that is open. what names it among those of its
 // epoch and cause.
-func (t *Teller) window(epoch uint64, cause notifierv1.Cause, what uint64, begin time.Time) *notifierv1.Window {
+func (t *Teller) window(epoch uint64, cause notifierv1.Cause, what string, begin time.Time) *notifierv1.Window {
 	return &notifierv1.Window{
-		Id:        fmt.Sprintf("%s/%d/%s/%d", t.instanceID, epoch, CauseName(cause), what),
+		Id:        fmt.Sprintf("%s/%d/%s/%s", t.instanceID, epoch, CauseName(cause), what),
 		ClusterId: t.clusterID, InstanceId: t.instanceID, Epoch: epoch, Cause: cause,
 		Begin: timestamppb.New(begin), End: timestamppb.New(begin), Open: true,
 	}
@@ -131,8 +132,7 @@ func (t *Teller) Run(ctx context.Context) error {
 			t.closeWhatIsOver(time.Now().Add(quiet))
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWait)
 			defer cancel()
-			s.next = time.Time{}
-			s.deliver(last)
+			s.deliverLast(last)
 			return nil
 		case <-t.wake:
 		case <-tick.C:

@@ -23,7 +23,7 @@ const (
 	// againAfter is when what notifier delivered but could not record is told again.
 	againAfter = 2 * time.Second
 	callWait   = 5 * time.Second
-	lastWait   = time.Second
+	lastWait   = 2 * time.Second
 )
 
 // item is one thing to tell: a window, or an event.
@@ -37,6 +37,7 @@ type item struct {
 
 	version int // of what is to be told; one above sent or more: to be sent
 	sent    int
+	tried   bool      // the notifier may have it, though it did not answer
 	next    time.Time // not before
 }
 
@@ -47,6 +48,9 @@ type outbox struct {
 
 // put adds a window that has just opened. It wants mu held, as all here.
 func (t *Teller) put(w *notifierv1.Window) *item {
+	if !t.heir.done {
+		t.heir.own[w.GetId()] = true
+	}
 	return t.add(&item{window: w, version: 1})
 }
 
@@ -83,7 +87,7 @@ func (t *Teller) close(it *item, end time.Time) {
 func (t *Teller) makeRoom() {
 	var before *item
 	for i, it := range t.outbox.items {
-		if it.window == nil || it.window.GetOpen() || it.sent > 0 || !isLoss(it.window.GetCause()) {
+		if it.window == nil || it.window.GetOpen() || it.tried || !isLoss(it.window.GetCause()) {
 			continue
 		}
 		if before != nil && before.window.GetEpoch() == it.window.GetEpoch() {
@@ -131,6 +135,7 @@ func (t *Teller) due(now time.Time) (it *item, what proto.Message, version int) 
 		if it.version == it.sent || now.Before(it.next) {
 			continue
 		}
+		it.tried = true
 		switch {
 		case it.request != nil:
 			r := proto.CloneOf(it.request)
@@ -185,6 +190,32 @@ func (s *sender) deliver(ctx context.Context) {
 		}
 		t.sent(it, version, recorded)
 	}
+}
+
+// deliverLast sends what is left, until ctx ends.
+func (s *sender) deliverLast(ctx context.Context) {
+	s.wait.Reset()
+	for ctx.Err() == nil {
+		s.next = time.Time{}
+		s.deliver(ctx)
+		if s.teller.hurry() == 0 {
+			return
+		}
+		_ = s.wait.Wait(ctx)
+	}
+}
+
+// hurry makes everything due that is to be sent, and counts it.
+func (t *Teller) hurry() (left int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, it := range t.outbox.items {
+		if it.version != it.sent {
+			it.next = time.Time{}
+			left++
+		}
+	}
+	return left
 }
 
 func (s *sender) send(ctx context.Context, what proto.Message) (recorded bool, err error) {

@@ -13,9 +13,17 @@ import (
 // usualTimeout is how long a record may take where nobody said.
 const usualTimeout = 5 * time.Second
 
-// Witness hears of possible loss: sessions told their clients of something
-// before the record of it was durable. Its methods return at once.
+// Witness hears of loss, and of possible loss: sessions told their clients of
+// something before the record of it was durable. Its methods return at once.
 type Witness interface {
+	// Losing tells that the numbers first to through are lost, which is not on
+	// the journal's disk yet.
+	Losing(epoch, first, through uint64, from time.Time, cause string)
+	// Missing tells that it is now, and that the ring's own count has it: count of
+	// the numbers first to last have no record.
+	Missing(epoch, first, last, count uint64, from, to time.Time, cause string)
+	// Durable tells that all up to number is, and every loss up to it told.
+	Durable(epoch, number uint64)
 	// Degraded tells that it began. released counts the sessions that were let go
 	// so in this epoch, before the first of these; while it lasts it is called
 	// again, with those that have been let go since.

@@ -43,6 +43,38 @@ func (l *losses) flush(now time.Time) {
 	}
 }
 
+// loss is what the witness is told of a record's gaps: those of one cause that
+// follow each other are one.
+type loss struct {
+	first, last, count uint64
+	from, to           time.Time
+	cause              string
+}
+
+func (r *record) lose(l loss) {
+	if n := len(r.losses); n > 0 && r.losses[n-1].cause == l.cause {
+		before := &r.losses[n-1]
+		before.last, before.to = l.last, l.to
+		before.count += l.count
+		return
+	}
+	r.losses = append(r.losses, l)
+}
+
+// witness tells of what has just become durable. It comes after the checkpoint:
+// whoever dies in between leaves it to the ring's count, and nothing is told twice.
+func (p *pipeline) witness(front []*record, through uint64) {
+	if p.cfg.Witness == nil {
+		return
+	}
+	for _, r := range front {
+		for _, l := range r.losses {
+			p.cfg.Witness.Missing(p.epoch, l.first, l.last, l.count, l.from, l.to, l.cause)
+		}
+	}
+	p.cfg.Witness.Durable(p.epoch, through)
+}
+
 func (l *losses) tell(now time.Time) {
 	if l.numbers == 0 {
 		return

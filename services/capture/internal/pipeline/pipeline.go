@@ -304,6 +304,7 @@ func (p *pipeline) settle(result outbox.Result) error {
 	p.notary.head.Store(&head{end.Number, end.Hash})
 	p.cfg.Progress.Durable.Store(end.Number)
 	p.cfg.Progress.Lost.Store(end.Lost)
+	p.witness(front, end.Number)
 	return nil
 }
 
@@ -320,8 +321,9 @@ func (p *pipeline) refuse(r *record, reason string) error {
 	gap := das.Gap{First: r.first, Last: r.through, From: r.oldest, To: time.Now(), Cause: das.CauseRefused}
 	in := &record{
 		gaps: []das.Gap{gap}, prev: r.prev, last: r.last, first: r.first, through: r.through,
-		end: r.end, lost: r.lost + r.events, begun: r.begun, oldest: r.oldest, span: r.span,
+		end: r.end, lost: r.lost + r.events, losses: r.losses, begun: r.begun, oldest: r.oldest, span: r.span,
 	}
+	in.lose(loss{r.first, r.through, r.events, gap.From, gap.To, gap.Cause})
 	in.close(p, r.out.Traceparent)
 	in.out.MessageID += "/refused"
 	p.window.replace(r, in)

@@ -32,6 +32,7 @@ type record struct {
 	first, through uint64        // the numbers it accounts for, gaps included; of a heartbeat, where the chain stands
 	end            ring.Position // where the ring's tail goes when it is durable
 	events, lost   uint64
+	losses         []loss    // what lost is made of
 	begun          time.Time // when its first item was read; for the 20 ms
 	oldest         time.Time // when its first event ended; for the age
 
@@ -93,6 +94,7 @@ func (r *record) addGap(g das.Gap) {
 	r.last = r.last.Gap(g.Last, g.Append(nil))
 	r.account(g.First, g.Last)
 	r.lost += g.Last - g.First + 1
+	r.lose(loss{g.First, g.Last, g.Last - g.First + 1, g.From, g.To, g.Cause})
 }
 
 func (r *record) account(first, last uint64) {

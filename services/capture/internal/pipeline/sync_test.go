@@ -28,6 +28,16 @@ func (w *witness) Restored(_ uint64, at time.Time, released uint64) {
 	w.tell(fmt.Sprintf("restored %d", released), at)
 }
 
+func (w *witness) Losing(_, first, through uint64, from time.Time, cause string) {
+	w.tell(fmt.Sprintf("losing %d-%d %s", first, through, cause), from)
+}
+
+func (w *witness) Missing(_, first, last, count uint64, from, _ time.Time, cause string) {
+	w.tell(fmt.Sprintf("missing %d of %d-%d %s", count, first, last, cause), from)
+}
+
+func (w *witness) Durable(uint64, uint64) {}
+
 func (w *witness) tell(what string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -26,6 +26,19 @@ func (r *Ring) openGap() (s span, ok bool) {
 	return s, sequence&1 == 0 && r.h.gapSequence.Load() == sequence
 }
 
+// Losing says which number was lost first of those that have no frame yet, and
+// when. ok is false where none is, or a session is just changing it.
+func (r *Ring) Losing() (first uint64, from time.Time, ok bool) {
+	err := guarded(r.mem, func() error {
+		var s span
+		s, ok = r.openGap()
+		first, from = s.first, timeOf(s.fromUS)
+		ok = ok && s.first != 0 && s.first <= s.last
+		return nil
+	})
+	return first, from, ok && err == nil
+}
+
 // gapFrame takes a frame in which the engine wrote down a gap. ok is false if it holds nothing that was not told.
 func (r *Reader) gapFrame(f frame) (item Item, ok bool) {
 	at := timeOf(f.timeUS)

@@ -74,7 +74,8 @@ func (s *Server) WatchInstance(req *controlv1.WatchInstanceRequest, out grpc.Ser
 	}
 }
 
-// ReportInstance keeps what a capture says, where every replica sees it.
+// ReportInstance keeps what a capture says, where every replica sees it, or
+// answers what it said last.
 func (s *Server) ReportInstance(ctx context.Context, req *controlv1.ReportInstanceRequest) (*controlv1.ReportInstanceResponse, error) {
 	if err := admit(ctx, captures, "ReportInstance"); err != nil {
 		return nil, err
@@ -83,11 +84,18 @@ func (s *Server) ReportInstance(ctx context.Context, req *controlv1.ReportInstan
 	if err != nil {
 		return nil, err
 	}
-	if err := checkReport(req.GetReport()); err != nil {
-		return nil, err
-	}
 	in, err := s.instance(ctx, cluster, id)
 	if err != nil {
+		return nil, err
+	}
+	if req.GetAsk() {
+		last, err := s.reg.Report(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return &controlv1.ReportInstanceResponse{Last: last}, nil
+	}
+	if err := checkReport(req.GetReport()); err != nil {
 		return nil, err
 	}
 	rep := proto.CloneOf(req.GetReport())

@@ -1,0 +1,135 @@
+package capture
+
+import (
+	"sync"
+	"time"
+
+	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	"github.com/weir-das/weir/services/capture/internal/notice"
+	"github.com/weir-das/weir/services/capture/internal/ring"
+)
+
+// epochs knows how far each epoch came, and tells it when another one is there:
+// what was not read of a ring that is gone is lost, and nobody else can say so.
+//
+// What this process saw with its own eyes goes before what control was told by
+// a capture before it.
+type epochs struct {
+	mu    sync.Mutex
+	known notice.EpochEnd // of the epoch that is read, or was last
+	told  uint64          // the epoch whose end was told last
+}
+
+// seen follows the ring.
+func (e *epochs) seen(s ring.Status) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known = notice.EpochEnd{Epoch: s.Epoch, Number: s.Number, Durable: s.Durable, LowerBound: true, LastSeen: time.Now()}
+}
+
+// end is called when nothing more is read from r. Where no server is left and
+// the header can be read, that is the truth for good.
+func (e *epochs) end(r *ring.Ring) {
+	s, err := r.Status()
+	if err != nil {
+		return
+	}
+	e.seen(s)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known.LowerBound = s.State == ring.EngineRunning
+}
+
+// begin is called when a ring is there.
+func (e *epochs) begin(t *notice.Teller, epoch uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.known.Epoch == 0 || e.known.Epoch == epoch {
+		return
+	}
+	end := e.known
+	end.Ended, end.Detail = endOf(end, epoch), "The server has another ring."
+	e.known, e.told = notice.EpochEnd{}, end.Epoch
+	t.EpochEnded(end)
+}
+
+// heard is called with what a capture last said of an epoch that is not the
+// one that is there now.
+func (e *epochs) heard(t *notice.Teller, last *controlv1.InstanceReport) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if last.GetEpoch() == e.told {
+		return
+	}
+	e.told = last.GetEpoch()
+	end := notice.EpochEnd{
+		Epoch: last.GetEpoch(), Number: last.GetNumber(), Durable: last.GetDurable(), LowerBound: true,
+		LastSeen: last.GetReportedAt().AsTime(),
+		Detail:   "The ring went while no capture saw it; this is what the last one had reported.",
+	}
+	end.Ended = endOf(end, e.known.Epoch)
+	t.EpochEnded(end)
+}
+
+// endOf is when an epoch was over: when the next one began, whose name is that time.
+func endOf(end notice.EpochEnd, next uint64) time.Time {
+	if began := time.UnixMicro(int64(next)); began.After(end.LastSeen) && began.Before(time.Now()) {
+		return began
+	}
+	return time.Now()
+}
+
+// lossWatch sees losses to which the pipeline has not come: while the way to the
+// journal is shut, it reads no further than its window.
+type lossWatch struct {
+	lost, number uint64
+	at           time.Time
+	again        bool
+}
+
+func (w *lossWatch) look(s *station, r *ring.Ring, status ring.Status) {
+	now := time.Now()
+	grown := status.Lost > w.lost
+	if w.at.IsZero() { // what was lost before this capture came is told when it is read, or has been
+		w.number, w.at = status.Durable, now
+		grown = status.Lost > s.progressLost(r)
+	}
+	// Once more after the last growth: the number was read before the count.
+	if grown || w.again {
+		first, from, ok := r.Losing()
+		if !ok {
+			first, from = w.number+1, w.at
+		}
+		s.teller.Losing(status.Epoch, first, status.Number, from, ring.RingFull.String())
+	}
+	w.again = grown
+	w.lost, w.number, w.at = status.Lost, status.Number, now
+}
+
+// progressLost is what the ring's checkpoint says is lost.
+func (s *station) progressLost(r *ring.Ring) uint64 { return r.Reader().Position().Lost }
+
+// ringPatience is how long a ring may be missing before that is told: a server
+// that is restarted makes one.
+const ringPatience = 3 * time.Second
+
+// absentRing tells that there is no ring to read though there should be.
+type absentRing struct{ since time.Time }
+
+func (a *absentRing) look(s *station, why error) {
+	desired, _ := s.link.Desired()
+	switch {
+	case desired == nil:
+	case !desired.GetRecording():
+		s.teller.Unwanted()
+		*a = absentRing{}
+	case a.since.IsZero():
+		a.since = time.Now()
+	case time.Since(a.since) >= ringPatience:
+		detail := "There is no ring to read."
+		if why != nil {
+			detail = why.Error()
+		}
+		s.teller.Interrupted(0, a.since, detail)
+	}
+}
