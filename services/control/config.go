@@ -24,6 +24,7 @@ type Config struct {
 
 	LiveFor      time.Duration `koanf:"live_for" default:"10s" help:"how long after its last report a capture counts as alive"`
 	InstanceWait time.Duration `koanf:"instance_wait" default:"30s" help:"how long a start waits for captures that lag, and a stop for captures that lag or are gone"`
+	SilentAfter  time.Duration `koanf:"silent_after" default:"4s" help:"how long a capture, which reports every second, may say nothing before that is told as an interruption of the audit"`
 	LeaseTTL     time.Duration `koanf:"lease_ttl" default:"10s" help:"how long after a replica's death another takes over its work"`
 	Poll         time.Duration `koanf:"poll" default:"250ms" help:"how often a stream on its way is looked at, at first"`
 
@@ -35,6 +36,7 @@ type Config struct {
 const (
 	defaultLiveFor      = 10 * time.Second
 	defaultInstanceWait = 30 * time.Second
+	defaultSilentAfter  = 4 * time.Second
 	defaultLeaseTTL     = 10 * time.Second
 	defaultPoll         = 250 * time.Millisecond
 )
@@ -71,6 +73,7 @@ func (c Config) Validate() error {
 	}{
 		{"live_for", c.LiveFor, time.Second},
 		{"instance_wait", c.InstanceWait, time.Second},
+		{"silent_after", c.SilentAfter, 2 * time.Second},
 		{"lease_ttl", c.LeaseTTL, minLeaseTTL},
 		{"poll", c.Poll, 10 * time.Millisecond},
 	} {
@@ -89,6 +92,7 @@ func (c Config) withDefaults() Config {
 	}{
 		{&c.LiveFor, defaultLiveFor},
 		{&c.InstanceWait, defaultInstanceWait},
+		{&c.SilentAfter, defaultSilentAfter},
 		{&c.LeaseTTL, defaultLeaseTTL},
 		{&c.Poll, defaultPoll},
 	} {

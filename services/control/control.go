@@ -39,6 +39,7 @@ import (
 	"github.com/weir-das/weir/services/control/internal/proof"
 	"github.com/weir-das/weir/services/control/internal/registry"
 	"github.com/weir-das/weir/services/control/internal/stream"
+	"github.com/weir-das/weir/services/control/internal/watchdog"
 )
 
 // Run keeps the registry and carries streams until ctx ends. It returns nil
@@ -89,6 +90,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	reconciler := stream.New(reg, publisherv1.NewPublisherServiceClient(publisher), notifierv1.NewNotifierServiceClient(notifier),
 		limits, cfg.Poll, time.Now, log)
 
+	dog := watchdog.New(reg, notifierv1.NewNotifierServiceClient(notifier), cfg.SilentAfter, log)
 	if err := stream.Observe(tel.Meter, reg, time.Now); err != nil {
 		return err
 	}
@@ -106,7 +108,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	var mirrored errgroup.Group
 	mirrored.Go(func() error { return reg.Run(mirror) })
 	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return reg.Lead(ctx, holder(), reconciler.Run) })
+	work.Go(func() error {
+		return reg.Lead(ctx, holder(), func(ctx context.Context) error {
+			both, ctx := errgroup.WithContext(ctx)
+			both.Go(func() error { return reconciler.Run(ctx) })
+			both.Go(func() error { return dog.Run(ctx) })
+			return both.Wait()
+		})
+	})
 	work.Go(func() error {
 		reconnected := conn.NATS().StatusChanged(nats.CONNECTED)
 		defer conn.NATS().RemoveStatusListener(reconnected)
