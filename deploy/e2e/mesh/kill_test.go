@@ -151,4 +151,5 @@ func TestGapOfAFullRingIsExact(t *testing.T) {
 		t.Errorf("capture says that %d are lost, the stream tells of %d", numbers.Lost, len(account.Told))
 	}
 	t.Logf("%d executed, %d kept, %d told as lost", executed, len(account.Events), len(account.Told))
+	oneWindowTells(t, m, account)
 }

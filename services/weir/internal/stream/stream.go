@@ -8,11 +8,13 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
 
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 	"github.com/weir-das/weir/services/weir/internal/cluster"
 	"github.com/weir-das/weir/services/weir/internal/connect"
 	"github.com/weir-das/weir/services/weir/internal/terminal"
@@ -164,5 +166,31 @@ func (c Status) Run(ctx context.Context, s terminal.Streams) error {
 	if err := cluster.PrintStream(s.Out, out.GetStream()); err != nil {
 		return err
 	}
-	return cluster.PrintInstances(s.Out, out.GetInstances())
+	if err := cluster.PrintInstances(s.Out, out.GetInstances()); err != nil {
+		return err
+	}
+	windows, err := c.windows(ctx)
+	if err != nil { // the stream is not the notifier's
+		fmt.Fprintf(s.Err, "weir: what was lost is not known: %v\n", err)
+		return nil
+	}
+	return cluster.PrintWindows(s.Out, windows, 3)
+}
+
+// windows asks the notifier what is lost, and was.
+func (c Status) windows(ctx context.Context) ([]*notifierv1.Window, error) {
+	file, err := c.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := file.Notifier()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	out, err := notifierv1.NewNotifierServiceClient(conn).ListWindows(ctx, &notifierv1.ListWindowsRequest{ClusterId: c.Cluster})
+	if err != nil {
+		return nil, connect.Explain("listing windows", err)
+	}
+	return out.GetWindows(), nil
 }
