@@ -146,13 +146,19 @@ func holder() string {
 // that something is wrong that waiting does not mend.
 const openWait = time.Minute
 
+// attemptWait bounds one try: a cluster that has no leader yet answers not at
+// all, and has one a few seconds later.
+const attemptWait = 5 * time.Second
+
 // openRegistry tries to open the registry until it can, for openWait at most.
 func openRegistry(ctx context.Context, js jetstream.JetStream, opts registry.Options, log *slog.Logger) (*registry.Registry, error) {
 	limit, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
-		opened, err := registry.Open(limit, js, opts, log)
+		attempt, stop := context.WithTimeout(limit, attemptWait)
+		opened, err := registry.Open(attempt, js, opts, log)
+		stop()
 		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
 			return opened, err
 		}

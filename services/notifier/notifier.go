@@ -89,13 +89,19 @@ type stores struct {
 // that something is wrong that waiting does not mend.
 const openWait = time.Minute
 
+// attemptWait bounds one try: a cluster that has no leader yet answers not at
+// all, and has one a few seconds later.
+const attemptWait = 5 * time.Second
+
 // openStores tries to open what is kept until it can, for openWait at most.
 func openStores(ctx context.Context, js jetstream.JetStream, cfg Config, log *slog.Logger) (stores, error) {
 	limit, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
-		opened, err := openOnce(limit, js, cfg)
+		attempt, stop := context.WithTimeout(limit, attemptWait)
+		opened, err := openOnce(attempt, js, cfg)
+		stop()
 		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
 			return opened, err
 		}
