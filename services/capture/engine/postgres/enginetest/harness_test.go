@@ -206,7 +206,7 @@ func (a *audited) notices(kind activityv1.NoticeKind) []*activityv1.Activity {
 // await reads until done says that everything looked for is there.
 func (a *audited) await(what string, done func([]*activityv1.Activity) bool) []*activityv1.Activity {
 	a.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	var events []*activityv1.Activity
 	for {
 		events = append(events, a.events()...)
