@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,28 @@ func TestSavedRecordsProveTheSame(t *testing.T) {
 	lines[i] = strings.Replace(lines[i], "select 6", "select 7", 1)
 	if o := run(t, t.Context(), Command{Format: "json", Records: write(t, lines...)}); o.code != 1 || o.answer.Findings[0].Kind != proof.Broken || o.answer.Findings[0].Source.Line != int64(i+1) {
 		t.Errorf("an altered line: exit code %d: %s", o.code, o.out)
+	}
+}
+
+// What the notifier told counts as told; where it is not asked, that is said.
+func TestEvents(t *testing.T) {
+	h := recent(prooftest.Events(1, 20))
+	records := write(t, h.Cut(0, 4), h.Cut(8, 10), h.Cut(12, 20))
+	epoch := strconv.FormatUint(h.Epoch(), 10)
+	export := write(t, `{"windows":[{"id":"w","epoch":"`+epoch+`","cause":"CAUSE_TORN","first":"5","last":"8","count":"4"},
+		{"id":"x","epoch":"`+epoch+`","cause":"CAUSE_RELEASED","first":"9","last":"20"}],"newer":1}`)
+	o := run(t, t.Context(), Command{Format: "json", Records: records, Events: export})
+	if o.code != 1 || len(o.answer.Epochs) != 1 {
+		t.Fatalf("exit code %d: %s%s", o.code, o.out, o.errs)
+	}
+	e := o.answer.Epochs[0]
+	if len(e.Losses) != 2 || e.Losses[0].Told != proof.ByNotifier || e.Losses[0].Cause != "torn" || e.Losses[1].Told != proof.NotTold || e.LostUntold != 2 {
+		t.Errorf("%+v, want 5 to 8 told by the notifier and 11 and 12 not", e)
+	}
+	for _, bad := range []string{write(t, "hello"), "nonsense", filepath.Join(t.TempDir(), "gone")} {
+		if o := run(t, t.Context(), Command{Format: "json", Records: records, Events: bad}); o.code != 2 || !strings.Contains(o.errs, "--events") {
+			t.Errorf("--events %s: exit code %d: %s", bad, o.code, o.errs)
+		}
 	}
 }
 

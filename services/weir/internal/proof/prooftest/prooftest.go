@@ -97,6 +97,9 @@ type History struct {
 	Heads    [][]byte // before Thing i; one more at the end
 }
 
+// Epoch is the epoch.
+func (h *History) Epoch() uint64 { return h.epoch }
+
 // New chains things.
 func New(epoch uint64, things []Thing) *History {
 	h := &History{epoch: epoch, Instance: Instance, Things: things, Heads: [][]byte{Begin(epoch)}}
