@@ -50,8 +50,9 @@ test: build-e2e ## Run all tests.
 race: build-e2e ## Run all tests with the race detector.
 	$(GO) test -race -timeout 30m work
 
-faults: build-e2e ## Kill and halt every part under load, and count what is in the stream.
+faults: build-e2e ## Break every part under load, alone and together (about an hour), and hold the stream against the database.
 	$(GO) test -count=1 -timeout 30m -run 'Killed|Gap' -v ./deploy/e2e/mesh
+	WEIR_FAULTS=full $(GO) test -count=1 -timeout 90m -v ./deploy/e2e/faults
 
 fuzz: module ## Run every fuzz target for FUZZTIME (1m), then fuzz a server through SQL (10m, or FUZZTIME), then 10^6 statements for a leak.
 	@set -e; for m in $(MODULES); do for p in $$(cd $$m && grep -lr --include='*_test.go' '^func Fuzz' . | xargs -r -n1 dirname | sort -u); do \

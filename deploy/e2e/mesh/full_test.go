@@ -17,7 +17,7 @@ import (
 // is told as lost is exactly what is missing.
 func TestJournalIsFull(t *testing.T) {
 	aws := startCloud(t)
-	dir := disk(t, 32<<20)
+	dir := mesh.Disk(t, 32<<20)
 	m := mesh.Start(t, mesh.Options{AWS: aws.addr, JetStream: dir, RingSize: 1 << 20, Environment: []string{
 		"WEIR_CRYPTO_JOURNAL__MAX_BYTES=4194304", "WEIR_PUBLISHER_JOURNAL__MAX_BYTES=4194304",
 	}})
@@ -34,7 +34,7 @@ func TestJournalIsFull(t *testing.T) {
 	t.Run("its disk", func(t *testing.T) {
 		crypto, capture := now(t, m, mesh.Crypto), now(t, m, mesh.Capture)
 		mend := aws.Kinesis().FailPut(inject.Fault{})
-		free := fillDisk(t, dir, 1<<20)
+		free := mesh.FillDisk(t, dir, 1<<20)
 		overflow(t, m)
 		saidOnce(t, m, mesh.Crypto, crypto, "does not acknowledge", "full or broken disk", "restart it")
 		saidOnce(t, m, mesh.Capture, capture, "do not reach the journal", "restart it")

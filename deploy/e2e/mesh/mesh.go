@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -95,6 +96,16 @@ type Mesh struct {
 func Start(t testing.TB, o Options) *Mesh {
 	t.Helper()
 	m := Prepare(t, o)
+	m.Begin()
+	return m
+}
+
+// Begin brings up what Prepare made, with its stream started. environment is of
+// every program, beside that of Options.
+func (m *Mesh) Begin(environment ...string) {
+	m.t.Helper()
+	m.options.Environment = append(slices.Clone(m.options.Environment), environment...)
+	o := m.options
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if !o.NoServer {
@@ -107,7 +118,6 @@ func Start(t testing.TB, o Options) *Mesh {
 		m.StartProcess(name)
 	}
 	m.register(ctx, o)
-	return m
 }
 
 // Prepare makes everything that a mesh needs, certificates and configuration

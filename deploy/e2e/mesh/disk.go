@@ -1,4 +1,4 @@
-package mesh_test
+package mesh
 
 import (
 	"bufio"
@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// disk makes a file system of so many bytes and returns a directory on it. It
+// Disk makes a file system of so many bytes and returns a directory on it. It
 // is mounted where a process of ours alone sees it, and is reached through that
 // process: nothing of it is left when the test ends, however it ends.
-func disk(t *testing.T, bytes int64) string {
+func Disk(t testing.TB, bytes int64) string {
 	t.Helper()
 	dir := t.TempDir()
 	holder := exec.Command("sh", "-c", `mount -t tmpfs -o size="$1",mode=700 tmpfs "$2" && echo mounted && exec sleep 86400`,
@@ -41,8 +41,8 @@ func disk(t *testing.T, bytes int64) string {
 	return fmt.Sprintf("/proc/%d/root%s", holder.Process.Pid, dir)
 }
 
-// fillDisk takes all room on a disk but so many bytes, and returns what gives it back.
-func fillDisk(t *testing.T, dir string, but int64) (free func()) {
+// FillDisk takes all room on a disk but so many bytes, and returns what gives it back.
+func FillDisk(t testing.TB, dir string, but int64) (free func()) {
 	t.Helper()
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
