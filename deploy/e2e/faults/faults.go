@@ -11,8 +11,8 @@
 // alone, and the table. A seed decides what happens when; a failing test prints
 // it, and WEIR_FAULTS_SEED repeats it.
 //
-// What no process's death shows is the loss of pages that were never synced:
-// kill -9 keeps the page cache. See disk.go.
+// At the end somebody who holds the stream, and then its data key, tampers with
+// it, and weir verify must name what he did.
 package faults
 
 import (
@@ -139,6 +139,35 @@ func (w *World) signingKey() (private string) {
 	return w.Mesh.Path("signing.pem")
 }
 
+// Rest ends the load, and when everything is signed capture and publisher too:
+// nothing comes to the stream any more.
+func (w *World) Rest() {
+	w.T.Helper()
+	w.load.pause()
+	mesh.Eventually(w.T, time.Minute, func() error {
+		v, out := w.verify()
+		for _, e := range v.Epochs {
+			if v.Exit == 0 && e.Signed == e.Last {
+				return nil
+			}
+		}
+		return fmt.Errorf("not signed to the end yet:\n%s", out)
+	})
+	w.Mesh.Terminate(mesh.Capture)
+	w.Mesh.Kill(mesh.Publisher)
+}
+
+// verify is the answer of weir verify, and all that it printed.
+func (w *World) verify() (v Verdict, out string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	out, _ = w.Mesh.Weir(ctx, "verify", "--format", "json", "--public-key", w.Mesh.Path("signing.pub"), "--events", w.Mesh.Addr(mesh.Notifier))
+	if err := json.Unmarshal([]byte(out), &v); err != nil {
+		return Verdict{Exit: -1}, out
+	}
+	return v, out
+}
+
 // Verdict is what the checks read of weir verify's answer.
 type Verdict struct {
 	Verdict string   `json:"verdict"`
@@ -168,16 +197,9 @@ func (w *World) Check() {
 	account, numbers := w.Mesh.Settle(w.T)
 
 	var v Verdict
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
 	var out string
-	mesh.Eventually(w.T, time.Minute, func() error { // what was signed last comes with a heartbeat
-		out, _ = w.Mesh.Weir(ctx, "verify", "--format", "json", "--public-key", w.Mesh.Path("signing.pub"), "--events", w.Mesh.Addr(mesh.Notifier))
-		v = Verdict{}
-		if err := json.Unmarshal([]byte(out), &v); err != nil {
-			return fmt.Errorf("weir verify: %v\n%s", err, out)
-		}
-		if v.Exit != 0 {
+	mesh.Eventually(w.T, time.Minute, func() error { // what was signed first comes with a heartbeat
+		if v, out = w.verify(); v.Exit != 0 {
 			return fmt.Errorf("weir verify: exit code %d\n%s", v.Exit, out)
 		}
 		return nil

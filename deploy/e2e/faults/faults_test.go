@@ -40,6 +40,7 @@ func TestFaults(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed(t), 0))
 		w.Storm(6, 700*time.Millisecond, rnd)
 		w.Check()
+		t.Run("tampering is named", func(t *testing.T) { tamperingIsNamed(t, w) })
 		return
 	}
 	for _, mode := range []string{"async", "sync"} {
@@ -62,6 +63,7 @@ func TestFaults(t *testing.T) {
 					w := faults.Start(t, faults.Options{Mode: mode})
 					w.Storm(20, 3*time.Second, rand.New(rand.NewPCG(s, 2+i)))
 					w.Check()
+					t.Run("tampering is named", func(t *testing.T) { tamperingIsNamed(t, w) })
 				})
 			}
 		})
