@@ -26,6 +26,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/kinesis v1.56.11
 	github.com/aws/aws-sdk-go-v2/service/kms v1.62.4
 	github.com/aws/smithy-go v1.28.8
+	github.com/hanwen/go-fuse/v2 v2.12.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/weir-das/weir/pkg v0.0.0-00010101000000-000000000000
 	github.com/weir-das/weir/proto v0.0.0-00010101000000-000000000000
