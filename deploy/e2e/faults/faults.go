@@ -16,6 +16,7 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -25,6 +26,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +53,11 @@ type World struct {
 // Options say what a world is.
 type Options struct {
 	Mode string // async or sync
+	// Power is what JetStream's directory lies on; a small file system where nil.
+	Power *Power
+	// Unsynced has NATS acknowledge before it syncs: what Weir refuses to be
+	// synchronous on, to see that it is missed.
+	Unsynced bool
 }
 
 // Start makes a world with its stream started and its load running.
@@ -58,8 +65,15 @@ func Start(t *testing.T, o Options) *World {
 	t.Helper()
 	w := &World{T: t, Links: map[string]*faulty.Proxy{}, busy: map[string]bool{}}
 	addr := w.startAWS()
-	w.disk = mesh.Disk(t, 256<<20)
+	if o.Power != nil {
+		w.disk = o.Power.Dir
+	} else {
+		w.disk = mesh.Disk(t, 256<<20)
+	}
 	w.Mesh = mesh.Prepare(t, mesh.Options{AWS: addr, JetStream: w.disk, NoStream: true})
+	if o.Unsynced {
+		w.unsync()
+	}
 	w.Clock = newClock(t, w.Mesh)
 
 	for name, target := range map[string]string{
@@ -117,6 +131,22 @@ func (w *World) startAWS() (addr string) {
 	return lis.Addr().String()
 }
 
+// unsync has NATS sync as seldom as it does by default.
+func (w *World) unsync() {
+	name := w.Mesh.Path("nats.conf")
+	conf, err := os.ReadFile(name)
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	seldom := bytes.Replace(conf, []byte("sync_interval: always"), []byte("sync_interval: 2m"), 1)
+	if bytes.Equal(seldom, conf) {
+		w.T.Fatal("the configuration of NATS does not say sync_interval: always")
+	}
+	if err := os.WriteFile(name, seldom, 0o600); err != nil {
+		w.T.Fatal(err)
+	}
+}
+
 // signingKey makes the key that crypto signs with, and its public half beside it.
 func (w *World) signingKey() (private string) {
 	public, key, err := ed25519.GenerateKey(rand.Reader)
@@ -145,7 +175,7 @@ func (w *World) Rest() {
 	w.T.Helper()
 	w.load.pause()
 	mesh.Eventually(w.T, time.Minute, func() error {
-		v, out := w.verify()
+		v, out := w.Verify()
 		for _, e := range v.Epochs {
 			if v.Exit == 0 && e.Signed == e.Last {
 				return nil
@@ -157,12 +187,13 @@ func (w *World) Rest() {
 	w.Mesh.Kill(mesh.Publisher)
 }
 
-// verify is the answer of weir verify, and all that it printed.
-func (w *World) verify() (v Verdict, out string) {
+// Verify is the answer of weir verify, and all that it printed.
+func (w *World) Verify() (v Verdict, out string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	out, _ = w.Mesh.Weir(ctx, "verify", "--format", "json", "--public-key", w.Mesh.Path("signing.pub"), "--events", w.Mesh.Addr(mesh.Notifier))
-	if err := json.Unmarshal([]byte(out), &v); err != nil {
+	// What it says of services that do not answer at once stands before.
+	if err := json.Unmarshal([]byte(out[max(0, strings.Index(out, "{\n")):]), &v); err != nil {
 		return Verdict{Exit: -1}, out
 	}
 	return v, out
@@ -199,7 +230,7 @@ func (w *World) Check() {
 	var v Verdict
 	var out string
 	mesh.Eventually(w.T, time.Minute, func() error { // what was signed first comes with a heartbeat
-		if v, out = w.verify(); v.Exit != 0 {
+		if v, out = w.Verify(); v.Exit != 0 {
 			return fmt.Errorf("weir verify: exit code %d\n%s", v.Exit, out)
 		}
 		return nil

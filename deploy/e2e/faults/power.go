@@ -62,6 +62,14 @@ func NewPower(t *testing.T) *Power {
 	return p
 }
 
+// Sync makes everything durable, as the kernel does by itself after a while.
+func (p *Power) Sync() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.copy(p.live, p.durable)
+}
+
 // Cut is what the disk holds after the power came back. Nobody may have a file
 // of it open.
 func (p *Power) Cut() {
@@ -75,7 +83,12 @@ func (p *Power) Cut() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if out, err := exec.Command("cp", "-a", p.durable+"/.", p.live).CombinedOutput(); err != nil {
+	p.copy(p.durable, p.live)
+}
+
+func (p *Power) copy(from, to string) {
+	p.t.Helper()
+	if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {
 		p.t.Fatalf("%v: %s", err, out)
 	}
 }
