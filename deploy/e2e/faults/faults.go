@@ -188,15 +188,20 @@ func (w *World) Rest() {
 }
 
 // Verify is the answer of weir verify, and all that it printed.
-func (w *World) Verify() (v Verdict, out string) {
+func (w *World) Verify() (Verdict, string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	out, _ = w.Mesh.Weir(ctx, "verify", "--format", "json", "--public-key", w.Mesh.Path("signing.pub"), "--events", w.Mesh.Addr(mesh.Notifier))
-	// What it says of services that do not answer at once stands before.
+	out, _ := w.Mesh.Weir(ctx, "verify", "--format", "json", "--public-key", w.Mesh.Path("signing.pub"), "--events", w.Mesh.Addr(mesh.Notifier))
+	return ParseVerdict(out), out
+}
+
+// ParseVerdict reads what weir verify printed: its answer, before which it may
+// have said that a service does not answer at once. Exit is -1 where there is none.
+func ParseVerdict(out string) (v Verdict) {
 	if err := json.Unmarshal([]byte(out[max(0, strings.Index(out, "{\n")):]), &v); err != nil {
-		return Verdict{Exit: -1}, out
+		return Verdict{Exit: -1}
 	}
-	return v, out
+	return v
 }
 
 // Verdict is what the checks read of weir verify's answer.

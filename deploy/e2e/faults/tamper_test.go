@@ -3,7 +3,6 @@ package faults_test
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -81,11 +80,7 @@ func tamperingIsNamed(t *testing.T, w *faults.World) {
 
 func verify(ctx context.Context, m *mesh.Mesh) (out string, exit int) {
 	out, _ = m.Weir(ctx, "verify", "--format", "json", "--public-key", m.Path("signing.pub"), "--patience", "0s")
-	var v faults.Verdict
-	if err := json.Unmarshal([]byte(out), &v); err != nil {
-		return out + err.Error(), -1
-	}
-	return out, v.Exit
+	return out, faults.ParseVerdict(out).Exit
 }
 
 // replace puts other messages into the place of the stream.
