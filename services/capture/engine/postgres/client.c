@@ -187,5 +187,6 @@ weir_client_ready(void)
 	put_call(false);
 	weir_forget_early_functions();
 	weir_numbering_idle();
+	weir_statements_show_open();
 	memset(&weir_client, 0, sizeof weir_client);
 }

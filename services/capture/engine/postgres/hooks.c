@@ -56,7 +56,7 @@ weir_planner(Query *query, const char *source, int options, ParamListInfo params
 
 	if (!weir_watching())
 		return call_planner(query, source, options, params);
-	weir_plan_prepare(query);
+	weir_plan_prepare(query, source);
 	weir_call_enter(&call, NULL);
 	PG_TRY();
 	{
@@ -72,6 +72,7 @@ weir_planner(Query *query, const char *source, int options, ParamListInfo params
 	}
 	PG_END_TRY();
 	weir_call_leave(&call);
+	weir_plan_done();
 	return plan;
 }
 

@@ -49,6 +49,12 @@ weir_number_nested(uint64 *substatement)
 	return *in;
 }
 
+uint64
+weir_number_ahead(void)
+{
+	return reserved ? last.statement : last.statement + 1;
+}
+
 void
 weir_number_event(uint64 *statement, uint64 *substatement)
 {

@@ -27,6 +27,9 @@ extern weir_ids weir_number_client(void);
  */
 extern weir_ids weir_number_nested(uint64 *substatement);
 
+/* weir_number_ahead is the id that the client's next statement will get. */
+extern uint64 weir_number_ahead(void);
+
 /* weir_number_event numbers an event outside any statement: logins, disconnects. */
 extern void weir_number_event(uint64 *statement, uint64 *substatement);
 

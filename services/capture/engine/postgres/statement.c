@@ -422,6 +422,12 @@ pop(const weir_call *call)
 	depth = call->depth;
 }
 
+bool
+weir_calls_are_open(void)
+{
+	return depth > 0;
+}
+
 void
 weir_call_leave(const weir_call *call)
 {
@@ -462,14 +468,23 @@ weir_statement_add_function(Oid function)
 {
 	if (running && function >= FirstNormalObjectId)
 		weir_put_function(running, function);
-	else if (!running)
+	else if (!running) {
+		weir_plan_show();
 		weir_add_early_function(function);
+	}
 }
 
 void
-weir_plan_prepare(const Query *query)
+weir_statements_show_open(void)
 {
-	weir_learn_relations(query->rtable);
+	const weir_statement *s = newest;
+
+	while (s && !s->top)
+		s = s->older;
+	if (s)
+		show(s);
+	else
+		weir_slot_end();
 }
 
 void
@@ -478,6 +493,7 @@ weir_plan_failed(const Query *query, const char *source)
 	const weir_outcome *outcome = weir_outcome_being_thrown();
 	weir_statement *s;
 
+	weir_plan_done();
 	weir_in_error = true;
 	/* A trigger deferred to the commit is planned at this depth too. */
 	s = open_statement(depth == 0 && (source == debug_query_string || !weir_has_client()), source, query->stmt_location, query->stmt_len, query->canSetTag);

@@ -86,6 +86,9 @@ extern void weir_statement_close(weir_statement *s, const weir_outcome *outcome)
 extern void weir_call_enter(weir_call *call, weir_statement *s);
 extern void weir_call_leave(const weir_call *call);
 
+/* weir_calls_are_open says whether there is one that has not left. */
+extern bool weir_calls_are_open(void);
+
 /*
  * weir_run_enter and weir_run_leave go round ExecutorRun, inside the call: each
  * run counts its rows from 0. suspended says that there may be another run. s
@@ -117,7 +120,23 @@ extern void weir_inner_failed(void);
 extern void weir_plan_failed(const Query *query, const char *source);
 
 /* weir_plan_prepare learns the names that weir_plan_failed would need. */
-extern void weir_plan_prepare(const Query *query);
+extern void weir_plan_prepare(const Query *query, const char *source);
+
+/* weir_plan_done is told when it is planned, or cannot be. */
+extern void weir_plan_done(void);
+
+/*
+ * weir_plan_show lets the query that is planned be seen in the session's slot:
+ * planning is about to call a user's function.
+ */
+extern void weir_plan_show(void);
+
+/*
+ * weir_statements_show_open is told when the client may send the next: of what
+ * others see of this session, statements that are still open are left, portals
+ * that were not read to their end.
+ */
+extern void weir_statements_show_open(void);
 
 /* weir_statements_end closes everything at the end of the session; true where the outcome was told of. */
 extern bool weir_statements_end(const weir_outcome *outcome);

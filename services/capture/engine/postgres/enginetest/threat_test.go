@@ -225,6 +225,16 @@ func TestAgainstTheSuperuser(t *testing.T) {
 		a.told(began, sessionCrashed, fmt.Sprint("process ", conn.PgConn().PID()))
 		a.wrote("!57P02 " + deadMessage + " «select leave()»")
 		a.backAgain("back after leave")
+
+		// The planner calls what it holds for constant, before there is anything to execute.
+		a.forget(t)
+		conn = a.connect(t, "postgres", "postgres")
+		run(t, conn, "create function leave_early() returns int immutable language c as '"+hostile+"', 'leave'")
+		if _, err := conn.PgConn().Exec(t.Context(), "select 'x' where leave_early() = 1").ReadAll(); err == nil {
+			t.Fatal("the session lives")
+		}
+		a.wrote("1 READ SELECT !57P02 " + deadMessage + " «select 'x' where leave_early() = 1»")
+		a.backAgain("back after leaving early")
 	})
 	t.Run("COPY TO PROGRAM kills a session", func(t *testing.T) {
 		a.forget(t)
