@@ -47,10 +47,36 @@ func killedInItsStatement(t *testing.T, m *mesh.Mesh) {
 	if closest, ok := find(account.All(), fields{"command": "DISCONNECT", "exitCode": "57P02", "pid": float64(pid)}); !ok {
 		t.Errorf("the end of the session did not arrive; closest is\n  %s", closest)
 	}
+	noticed := false
 	for _, b := range account.Beside {
-		if b.Kind == "session_crashed" && b.Subject == fmt.Sprint("process ", pid) && b.User == "postgres" {
-			return
-		}
+		noticed = noticed || b.Kind == "session_crashed" && b.Subject == fmt.Sprint("process ", pid) && b.User == "postgres"
 	}
-	t.Errorf("no notice says that process %d crashed: %v", pid, account.Beside)
+	if !noticed {
+		t.Errorf("no notice says that process %d crashed: %v", pid, account.Beside)
+	}
+	mesh.Eventually(t, 30*time.Second, func() error {
+		out := m.MustWeir("events", "list")
+		if want := fmt.Sprint("session_crashed: process ", pid); !strings.Contains(out, want) {
+			return fmt.Errorf("the notifier has no %q:\n%s", want, out)
+		}
+		return nil
+	})
+}
+
+// captureKilledThroughSQL has a superuser kill capture with the means that SQL gives him: the account of the server. Where
+// capture has an account of its own, as it is deployed, he may not; where he may, the ring keeps what happens meanwhile.
+func captureKilledThroughSQL(t *testing.T, m *mesh.Mesh) {
+	text := fmt.Sprintf("copy (select 1) to program 'kill -9 %d';", m.PID(mesh.Capture))
+	if out := m.Psql("postgres", text); !strings.Contains(out, "failed") {
+		m.Kill(mesh.Capture) // dead already; this waits for it
+		m.Psql("postgres", "select 'while capture is dead'")
+		m.StartProcess(mesh.Capture)
+	}
+	account, _ := m.Settle(t)
+	if closest, ok := find(account.All(), fields{"commandText": text, "command": "COPY"}); !ok {
+		t.Errorf("the attempt did not arrive; closest is\n  %s", closest)
+	}
+	if len(account.Told) > 16 {
+		t.Errorf("%d numbers are told as lost", len(account.Told))
+	}
 }

@@ -49,6 +49,7 @@ func TestNothingIsMissingWhoeverIsKilled(t *testing.T) {
 		onlyTorn(t, m)
 	})
 	t.Run("a session in its statement", func(t *testing.T) { killedInItsStatement(t, m) })
+	t.Run("capture, by a superuser in psql", func(t *testing.T) { captureKilledThroughSQL(t, m) })
 	t.Run("the postmaster", func(t *testing.T) {
 		stop := m.KeepBusy("-n", "-c", "4", "-T", "3600")
 		defer stop()

@@ -4,8 +4,9 @@
  * Read them in this order: weir.c (load, settings), hooks.c (where the server
  * calls), statement.c (which statement runs inside which), numbering.c, event.c
  * (a statement becomes bytes), messages.c, session.c and client.c (logins, errors outside
- * any executor, and when an outcome is certain), redact.c (secrets stay here).
- * The rest are their tools.
+ * any executor, and when an outcome is certain), redact.c (secrets stay here);
+ * then slots.c (what a session that is killed owes), watch.c and guard.c
+ * (attacks on all this). The rest are their tools.
  *
  * Two rules hold everywhere. Nothing here throws by itself: catalogs are read
  * only inside a live transaction, memory comes from malloc or fixed arrays, and
