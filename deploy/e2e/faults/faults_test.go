@@ -38,7 +38,7 @@ func TestFaults(t *testing.T) {
 	if !full() {
 		w := faults.Start(t, faults.Options{Mode: "async"})
 		rnd := rand.New(rand.NewPCG(seed(t), 0))
-		w.Storm(6, 700*time.Millisecond, rnd)
+		w.Storm(5, 500*time.Millisecond, rnd)
 		w.Check()
 		t.Run("tampering is named", func(t *testing.T) { tamperingIsNamed(t, w) })
 		return
