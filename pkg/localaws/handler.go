@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,11 +17,13 @@ import (
 
 	"github.com/weir-das/weir/pkg/localaws/internal/sigv4"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+	"github.com/weir-das/weir/pkg/localaws/sns"
 )
 
 const (
 	contentJSON = "application/x-amz-json-1.1"
 	contentCBOR = "application/x-amz-cbor-1.1"
+	contentForm = "application/x-www-form-urlencoded" // the Query protocol, SNS's
 
 	// maxBody holds the largest PutRecords, 10 MiB of data and keys, in base64 with room for 500 records' field names.
 	maxBody = 15 << 20
@@ -59,6 +62,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	content, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if r.Method == http.MethodPost && content == contentForm {
+		s.serveQuery(w, r, buf.in.Bytes())
+		return
+	}
 	if r.Method != http.MethodPost || content != contentJSON && content != contentCBOR {
 		s.refuseForeign(w, r)
 		return
@@ -129,8 +136,41 @@ func (s *Server) target(text string) (svc service, name, op string) {
 		return s.kinesis, "kinesis", op
 	case "TrentService":
 		return s.kms, "kms", op
+	case "AWSEvents":
+		return s.events, "events", op
 	}
 	return nil, "", op
+}
+
+// serveQuery answers one call of SNS.
+func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte) {
+	answer, err := s.answerQuery(r, body)
+	status := http.StatusOK
+	if err != nil {
+		e := asError(err)
+		answer, status = sns.Failure(e), e.Status
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	w.WriteHeader(status)
+	_, _ = w.Write(answer) // an error here is the client's hanging up
+}
+
+func (s *Server) answerQuery(r *http.Request, body []byte) ([]byte, error) {
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, &wire.Error{Code: "MalformedQueryString", Message: "The query string contains a syntax error.", Status: http.StatusBadRequest}
+	}
+	auth, err := sigv4.Parse(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.verifier.Secrets) > 0 {
+		if err := s.verifier.Verify(r, body, auth, "sns", time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	return s.topics.Call(r.Context(), form)
 }
 
 // refuseForeign answers what no AWS SDK sends: a browser, a health check, another protocol.

@@ -1,5 +1,6 @@
 // Package localaws is an endpoint on one port that answers as Kinesis Data Streams and as the Key Management Service: for
-// `weir dev`, tests, and anybody without an AWS account at hand.
+// `weir dev`, tests, and anybody without an AWS account at hand. For senders of events it also answers as EventBridge's
+// PutEvents and SNS's Publish.
 //
 // The one idea: clients cannot tell. The AWS SDKs, the aws command line and KCL-style readers are pointed at it with
 // AWS_ENDPOINT_URL and work; what AWS refuses is refused with the same error. deploy/e2e/localaws holds it against those
@@ -21,10 +22,12 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/weir-das/weir/pkg/localaws/eventbridge"
 	"github.com/weir-das/weir/pkg/localaws/internal/sigv4"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
 	"github.com/weir-das/weir/pkg/localaws/kinesis"
 	"github.com/weir-das/weir/pkg/localaws/kms"
+	"github.com/weir-das/weir/pkg/localaws/sns"
 )
 
 // Options configure a Server. The zero value works.
@@ -50,6 +53,8 @@ type Server struct {
 	verifier sigv4.Verifier
 	kinesis  *kinesis.Service
 	kms      *kms.Service
+	events   *eventbridge.Service
+	topics   *sns.Service
 	slots    chan struct{} // one for each request in memory
 }
 
@@ -77,6 +82,8 @@ func New(opt Options) (*Server, error) {
 	s := &Server{
 		verifier: sigv4.Verifier{Secrets: opt.Credentials, Region: opt.Region},
 		kms:      keys,
+		events:   eventbridge.New(),
+		topics:   sns.New(sns.Options{Region: opt.Region, AccountID: opt.AccountID}),
 		slots:    make(chan struct{}, maxCalls),
 	}
 	s.kinesis = kinesis.New(kinesis.Options{Region: opt.Region, AccountID: opt.AccountID, MaxBytes: opt.MaxBytes,
@@ -89,6 +96,12 @@ func (s *Server) Kinesis() *kinesis.Service { return s.kinesis }
 
 // KMS is the KMS behind the endpoint, for tests that lay down faults and take keys away.
 func (s *Server) KMS() *kms.Service { return s.kms }
+
+// EventBridge is the EventBridge behind the endpoint: what was put there, and faults.
+func (s *Server) EventBridge() *eventbridge.Service { return s.events }
+
+// SNS is the SNS behind the endpoint: what was published, and faults.
+func (s *Server) SNS() *sns.Service { return s.topics }
 
 // defaultStreamKey is the key AWS manages for Kinesis itself; it is always there.
 const defaultStreamKey = "alias/aws/kinesis"

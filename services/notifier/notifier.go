@@ -1,12 +1,13 @@
-// Package notifier keeps events about the audit itself for 14 days: a stream was
-// started or stopped, an engine is no longer audited or is again.
+// Package notifier keeps events about the audit itself for 14 days, and delivers
+// them: a stream was started or stopped, an engine is no longer audited or is
+// again, records were lost, from when to when, how many and why.
 //
 // Whoever tells an event is answered when it is on disk, and may tell it again
 // without harm. Notifier decides nothing about what it is told and knows no
 // statement. It has no state of its own, so any number of replicas may run.
 //
 // Before: services/control and services/capture, which tell events.
-// Next: services/weir, which lists them.
+// Next: services/weir, which lists them, and the sinks of internal/deliver.
 package notifier
 
 import (
@@ -24,6 +25,7 @@ import (
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
+	"github.com/weir-das/weir/services/notifier/internal/deliver"
 	"github.com/weir-das/weir/services/notifier/internal/events"
 	"github.com/weir-das/weir/services/notifier/internal/grpcapi"
 	"github.com/weir-das/weir/services/notifier/internal/window"
@@ -61,11 +63,16 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	notifierv1.RegisterNotifierServiceServer(server, grpcapi.New(kept.events, kept.windows, kept.letters, obs.NewHop(tel, "notifier"), time.Now, log))
+	sinks, err := deliver.Open(ctx, cfg.Sinks, conn.JetStream(), kept.letters, time.Now, log)
+	if err != nil {
+		return err
+	}
+	notifierv1.RegisterNotifierServiceServer(server, grpcapi.New(kept.events, kept.windows, kept.letters, sinks, obs.NewHop(tel, "notifier"), time.Now, log))
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error {
 		return kept.windows.Run(ctx, sweepEvery, func(err error) { log.Warn("windows cannot be swept", obs.KeyErr, err) })
 	})
+	work.Go(func() error { return sinks.Run(ctx) })
 	work.Go(func() error {
 		if cfg.Listener != nil {
 			return server.ServeListener(ctx, cfg.Listener)

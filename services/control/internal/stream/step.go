@@ -227,12 +227,15 @@ func (r *Reconciler) tellEvent(ctx context.Context, c registry.Cluster, n regist
 	}
 	call, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
-	_, err := r.notifier.Notify(call, &notifierv1.NotifyRequest{
+	answer, err := r.notifier.Notify(call, &notifierv1.NotifyRequest{
 		Kind:       kind,
 		SourceId:   c.ID,
 		OccurredAt: timestamppb.New(n.At),
 		// The resource id, for a name may be used again and generations begin anew.
 		IdempotencyKey: fmt.Sprintf("%s/%d/%s", c.ResourceID, n.Generation, n.Status),
 	})
+	if err == nil && !answer.GetRecorded() {
+		return fault.As(fault.NotReady, errors.New("the notifier delivers it and cannot record it"))
+	}
 	return fault.FromStatus(err)
 }

@@ -60,7 +60,7 @@ func (d *DeadLetters) Keep(ctx context.Context, l *notifierv1.DeadLetter) error 
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	subject := letterRoot + sourceToken(l.GetSink()) + "." + keyToken(l.GetEvent().GetIdempotencyKey())
+	subject := letterRoot + sourceToken(l.GetSink()) + "." + KeyToken(l.GetEvent().GetIdempotencyKey())
 	_, err = d.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithExpectLastSequencePerSubject(0))
 	if err != nil && !isKept(err) {
 		return unavailable(doing, err)

@@ -14,7 +14,7 @@
 // show on its console.
 //
 // Before: services/control and services/capture, which tell.
-// Next: whoever lists; delivery to EventBridge, SNS and webhooks is still to come.
+// Next: internal/deliver, and whoever lists.
 package events
 
 import (
@@ -35,7 +35,8 @@ import (
 )
 
 const (
-	streamName  = "WEIR_EVENTS"
+	// StreamName is the stream that keeps events. Deliveries read it too.
+	StreamName  = "WEIR_EVENTS"
 	subjectRoot = "weir.events."
 
 	// Retention is how long an event is kept, counted from when it was told. It
@@ -66,7 +67,7 @@ type Store struct {
 // Open makes the stream where it is missing.
 func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, error) {
 	cfg := jetstream.StreamConfig{
-		Name:        streamName,
+		Name:        StreamName,
 		Description: "Weir: events about the audit itself",
 		Subjects:    []string{subjectRoot + ">"},
 		Storage:     jetstream.FileStorage,
@@ -80,16 +81,16 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 		DenyDelete:  true, // nobody edits what was told
 		DenyPurge:   true,
 	}
-	switch have, err := js.Stream(ctx, streamName); {
+	switch have, err := js.Stream(ctx, StreamName); {
 	case err == nil: // never made smaller or less safe than somebody has made it
 		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
 		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, unavailable("looking for stream "+streamName, err)
+		return nil, unavailable("looking for stream "+StreamName, err)
 	}
 	stream, err := js.CreateOrUpdateStream(ctx, cfg)
 	if err != nil {
-		return nil, unavailable("opening stream "+streamName, err)
+		return nil, unavailable("opening stream "+StreamName, err)
 	}
 	return &Store{js: js, stream: stream}, nil
 }
@@ -103,7 +104,7 @@ func (s *Store) Keep(ctx context.Context, e *notifierv1.Event) (kept *notifierv1
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w", doing, err)
 	}
-	key := keyToken(e.GetIdempotencyKey())
+	key := KeyToken(e.GetIdempotencyKey())
 	anySource := subjectRoot + "*." + key // a key is one event, whatever source it names
 	ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subjectRoot + sourceToken(e.GetSourceId()) + "." + key, Data: data},
 		jetstream.WithMsgID(e.GetIdempotencyKey()),
@@ -118,7 +119,7 @@ func (s *Store) Keep(ctx context.Context, e *notifierv1.Event) (kept *notifierv1
 	if err != nil {
 		return nil, false, unavailable(doing, err)
 	}
-	if kept, err = decode(m.Data, m.Sequence); err != nil {
+	if kept, err = Decode(m.Data, m.Sequence); err != nil {
 		return nil, false, err
 	}
 	if kept.GetKind() != e.GetKind() || !strings.EqualFold(kept.GetSourceId(), e.GetSourceId()) {
@@ -138,12 +139,14 @@ func isKept(err error) bool {
 // sourceToken is a source as part of a subject. Ids are case-insensitive.
 func sourceToken(source string) string { return strings.ToLower(source) }
 
-func keyToken(key string) string {
+// KeyToken is a key as part of a subject.
+func KeyToken(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:])
 }
 
-func decode(data []byte, seq uint64) (*notifierv1.Event, error) {
+// Decode reads what is kept of an event.
+func Decode(data []byte, seq uint64) (*notifierv1.Event, error) {
 	e := new(notifierv1.Event)
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, e); err != nil {
 		return nil, fault.As(fault.Corrupted, fmt.Errorf("decoding event %d: %w", seq, err))

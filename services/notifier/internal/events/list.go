@@ -42,7 +42,7 @@ func (s *Store) List(ctx context.Context, q Query) (page []*notifierv1.Event, la
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &from
 	}
 	last, err = readPage(ctx, s.stream, cfg, q.Limit, "listing events", func(data []byte, sequence uint64) (bool, error) {
-		e, err := decode(data, sequence)
+		e, err := Decode(data, sequence)
 		if err != nil || e.GetOccurredAt().AsTime().Before(q.Since) {
 			return false, err
 		}
@@ -94,7 +94,7 @@ func (s *Store) Watch(ctx context.Context, q Query, each func(e *notifierv1.Even
 		if err != nil {
 			return unavailable(doing, err)
 		}
-		e, err := decode(m.Data(), meta.Sequence.Stream)
+		e, err := Decode(m.Data(), meta.Sequence.Stream)
 		if err != nil {
 			return err
 		}

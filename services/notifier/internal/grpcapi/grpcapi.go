@@ -37,6 +37,7 @@ type Server struct {
 	store     *events.Store
 	windows   *window.Store
 	letters   *events.DeadLetters
+	sinks     Sinks
 	catalogue map[notifierv1.EventKind]events.Entry
 	hop       *obs.Hop
 	now       func() time.Time
@@ -45,10 +46,17 @@ type Server struct {
 
 var _ notifierv1.NotifierServiceServer = (*Server)(nil)
 
+// Sinks deliver what cannot be recorded.
+type Sinks interface {
+	// Direct delivers an event from memory, once for each key. It returns false
+	// where it will not be delivered.
+	Direct(e *notifierv1.Event) bool
+}
+
 // New returns a Server that keeps events in store and windows in windows, and
 // counts them in hop.
-func New(store *events.Store, windows *window.Store, letters *events.DeadLetters, hop *obs.Hop, now func() time.Time, log *slog.Logger) *Server {
-	s := &Server{store: store, windows: windows, letters: letters, catalogue: make(map[notifierv1.EventKind]events.Entry), hop: hop, now: now, log: log}
+func New(store *events.Store, windows *window.Store, letters *events.DeadLetters, sinks Sinks, hop *obs.Hop, now func() time.Time, log *slog.Logger) *Server {
+	s := &Server{store: store, windows: windows, letters: letters, sinks: sinks, catalogue: make(map[notifierv1.EventKind]events.Entry), hop: hop, now: now, log: log}
 	for _, e := range events.Catalogue() {
 		s.catalogue[e.Kind] = e
 	}
@@ -69,7 +77,11 @@ func (s *Server) Notify(ctx context.Context, req *notifierv1.NotifyRequest) (*no
 	s.hop.In(1)
 	ctx, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()
-	e, isNew, err := s.store.Keep(ctx, s.event(entry, req))
+	told := s.event(entry, req)
+	e, isNew, err := s.store.Keep(ctx, told)
+	if s.unrecorded(err, told) {
+		return &notifierv1.NotifyResponse{Event: told}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +118,19 @@ func (s *Server) event(entry events.Entry, req *notifierv1.NotifyRequest) *notif
 		Number:         req.GetNumber(),
 		EpochEnd:       req.GetEpochEnd(),
 	}
+}
+
+// unrecorded says whether events that could not be kept are on their way all
+// the same, so that their teller may go on and tell them again later.
+func (s *Server) unrecorded(err error, told ...*notifierv1.Event) bool {
+	if !fault.Is(err, fault.NotReady) {
+		return false
+	}
+	taken := true
+	for _, e := range told {
+		taken = s.sinks.Direct(e) && taken
+	}
+	return taken
 }
 
 // may says whether the caller may tell what entry says.

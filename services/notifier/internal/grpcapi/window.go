@@ -44,11 +44,24 @@ func (s *Server) put(ctx context.Context, w *notifierv1.Window, open bool, detai
 	ctx, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()
 	kept, err := s.windows.Put(ctx, w, oneLine(detail))
+	if told := ends(w, oneLine(detail)); s.unrecorded(err, told...) {
+		return w, false, nil
+	}
 	if err != nil {
 		return nil, false, err
 	}
 	s.hop.Out(1)
 	return kept, true, nil
+}
+
+// ends are the events of a window so far.
+func ends(w *notifierv1.Window, detail string) []*notifierv1.Event {
+	if w.GetOpen() {
+		return []*notifierv1.Event{events.OfWindow(w, detail)}
+	}
+	opened := proto.CloneOf(w)
+	opened.Open = true
+	return []*notifierv1.Event{events.OfWindow(opened, ""), events.OfWindow(w, detail)}
 }
 
 // ListWindows lists the open windows, and those that closed of late.

@@ -1,4 +1,0 @@
-package events
-
-// Decode reads what is kept of an event.
-var Decode = decode
