@@ -89,18 +89,28 @@ func (l *lane) consumeOnce(ctx context.Context, ready func()) error {
 	ready()
 	for ctx.Err() == nil {
 		// One at a time: what waits behind it may go to another replica.
-		batch, err := consumer.Fetch(1, jetstream.FetchMaxWait(fetchWait))
-		if err != nil {
-			return err
-		}
-		for m := range batch.Messages() {
-			l.handle(ctx, m)
-		}
-		if err := batch.Error(); err != nil {
+		if err := l.fetch(ctx, consumer); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// fetch waits a while for an event, and handles it.
+func (l *lane) fetch(ctx context.Context, consumer jetstream.Consumer) error {
+	wait, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	batch, err := consumer.Fetch(1, jetstream.FetchContext(wait))
+	if err != nil {
+		return err
+	}
+	for m := range batch.Messages() {
+		l.handle(ctx, m)
+	}
+	if err := batch.Error(); err != nil && wait.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // handle delivers one event, has it delivered again later, or gives it up.

@@ -148,7 +148,7 @@ func (w *World) Notify(_ context.Context, req *notifierv1.NotifyRequest) (*notif
 	if req.GetIdempotencyKey() == "" || req.GetOccurredAt() == nil {
 		return nil, fault.As(fault.Invalid, errors.New("no key or no time"))
 	}
-	return &notifierv1.NotifyResponse{Event: &notifierv1.Event{Kind: req.GetKind()}}, w.call("Notify", func() error {
+	return &notifierv1.NotifyResponse{Event: &notifierv1.Event{Kind: req.GetKind()}, Recorded: true}, w.call("Notify", func() error {
 		source := req.GetSourceId()
 		for _, t := range w.told[source] {
 			if t.Key == req.GetIdempotencyKey() {
