@@ -50,6 +50,7 @@ const (
 	CauseTorn     = "torn"      // the writer died between taking its number and committing
 	CauseCorrupt  = "corrupt"   // what stood in the ring was no event
 	CauseRefused  = "refused"   // no record of it can ever be sealed
+	CauseUnread   = "unread"    // a log was gone before it was read: at least one event, nobody knows how many
 )
 
 // Truncation says that a field of an event is not whole.

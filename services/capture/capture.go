@@ -84,6 +84,16 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		}
 	}
 
+	follower, err := s.follow()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := follower.close(); err != nil {
+			log.Warn("closing the followed log", obs.KeyErr, err)
+		}
+	}()
+
 	server, err := rpc.NewServer(cfg.RPC, cfg.TLS, log, tel)
 	if err != nil {
 		return err
@@ -108,6 +118,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error {
 		defer stop()
 		return s.run(inner)
+	})
+	g.Go(func() error {
+		// A ring that nobody writes into any more is nothing to go on with.
+		defer cancel()
+		return follower.run(inner)
 	})
 	g.Go(func() error {
 		// A server that cannot listen ends the station too.

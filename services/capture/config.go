@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
+	"github.com/weir-das/weir/services/capture/internal/pgauditlog"
 )
 
 // Config is what a capture is told when it starts. What it is told while it
@@ -19,6 +20,9 @@ type Config struct {
 
 	// RingFile is the engine's weir.ring_file.
 	RingFile string `koanf:"ring_file" help:"the file that the engine module maps, its weir.ring_file" default:"/dev/shm/weir.ring"`
+	// PgauditLog has capture follow a server's log and make the ring itself, for
+	// a server that cannot have the engine module.
+	PgauditLog pgauditlog.Config `koanf:"pgaudit_log"`
 	// ClusterID and InstanceID are the names under which control knows the server.
 	ClusterID  string `koanf:"cluster_id" help:"the cluster, as control knows it"`
 	InstanceID string `koanf:"instance_id" help:"the instance, as control knows it"`
@@ -60,6 +64,7 @@ func (c Config) withDefaults() Config {
 	if c.ServiceName == "" {
 		c.ServiceName = defaultServiceName
 	}
+	c.PgauditLog = c.PgauditLog.WithDefaults()
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
 	}
@@ -72,7 +77,7 @@ func (c Config) Validate() error {
 	if c.Listener == nil {
 		errs = append(errs, c.RPC.Validate())
 	}
-	errs = append(errs, c.TLS.Validate())
+	errs = append(errs, c.TLS.Validate(), c.PgauditLog.Validate())
 	for _, required := range []struct{ key, value, what string }{
 		{"cluster_id", c.ClusterID, "name the cluster, as in `weir cluster create`"},
 		{"instance_id", c.InstanceID, "name the instance, as in `weir instance add`"},

@@ -164,7 +164,7 @@ func (s *station) carryOut(r *ring.Ring, desired *controlv1.Desired) error {
 	if err := r.SetSettings(settings); err != nil {
 		return fmt.Errorf("writing settings into the ring: %w", err)
 	}
-	if err := r.SetPolicy(policyOf(desired)); err != nil {
+	if err := r.SetPolicy(s.policy(desired)); err != nil {
 		return fmt.Errorf("writing the policy into the ring: %w", err)
 	}
 	s.setGeneration(desired.GetGeneration())

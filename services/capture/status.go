@@ -92,7 +92,7 @@ func (s *station) snapshot() (status ring.Status, generation uint64, ok bool) {
 // report is what control hears.
 func (s *station) report() *controlv1.InstanceReport {
 	status, generation, ok := s.snapshot()
-	report := &controlv1.InstanceReport{Generation: generation}
+	report := &controlv1.InstanceReport{Generation: generation, Source: s.source()}
 	if !ok {
 		return report
 	}
@@ -136,6 +136,7 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 		Path:          capturev1.PathState(status.Path),
 		Released:      status.Released,
 		Refused:       status.Refused,
+		Source:        s.station.source(),
 	}
 	if oldest := s.station.oldest(); !oldest.IsZero() {
 		answer.OldestWaitingSince = timestamppb.New(oldest)

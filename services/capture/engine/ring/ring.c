@@ -83,6 +83,7 @@ AT(weir_header, cut_from_us, 480);
 AT(weir_header, cut_to_us, 488);
 AT(weir_header, checkpoints, 512);
 AT(weir_header, wait_groups, 1024);
+AT(weir_header, source, 1536);
 AT(weir_header, settings_length, 4096);
 AT(weir_header, settings_crc, 4100);
 AT(weir_header, settings, 4104);

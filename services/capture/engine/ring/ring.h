@@ -85,6 +85,11 @@
  *    1024   512  64 wait groups           4 bytes futex, 4 bytes waiters each;
  *                                         a number waits in group number % 64
  *
+ *    1536   256  source                   a source that is no engine (capture that
+ *                                         follows a log): two slots of 128 bytes, the
+ *                                         one with the higher sequence counts
+ *                  +0 sequence  +8 CRC-32C of all but itself  +12 length  +16 bytes
+ *
  *    4096  4096  settings                 capture; what control wants, so that a
  *                  +0 length  +4 CRC-32C  +8 bytes      capture that comes back
  *                                         while control is down goes on
@@ -222,7 +227,8 @@ typedef struct weir_header {
 	uint8_t reserved10[256];
 
 	weir_wait_group wait_groups[WEIR_RING_WAIT_GROUPS];
-	uint8_t reserved11[2560];
+	uint8_t source[256];
+	uint8_t reserved11[2304];
 
 	uint32_t settings_length;
 	uint32_t settings_crc;

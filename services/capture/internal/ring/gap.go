@@ -63,6 +63,8 @@ func (r *Reader) gapFrame(f frame) (item Item, ok bool) {
 		cause = Torn
 	case activityv1.GapCause_GAP_CAUSE_CORRUPT:
 		cause = Corrupt
+	case activityv1.GapCause_GAP_CAUSE_UNREAD:
+		cause = Unread
 	}
 	r.at = next
 	return r.gap(s.last, timeOf(r.beginOf(s)), timeOf(s.toUS), cause), true

@@ -95,7 +95,8 @@ type header struct {
 	_                [256]byte
 
 	waitGroups [waitGroups]waitGroup
-	_          [2560]byte
+	source     [2 * sourceSlot]byte // a Writer's alone, while nobody else looks
+	_          [2304]byte
 
 	settingsLength atomic.Uint32
 	settingsCRC    atomic.Uint32
@@ -140,6 +141,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(checkpoint{})-128]
 	_ = [1]struct{}{}[unsafe.Offsetof(checkpoint{}.lost)-48]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.waitGroups)-1024]
+	_ = [1]struct{}{}[unsafe.Offsetof(header{}.source)-1536]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.settingsLength)-4096]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.settings)-4104]
 )

@@ -23,6 +23,7 @@ const (
 	RingFull Cause = iota + 1 // the ring had no room
 	Torn                      // the writer died before its event was whole
 	Corrupt                   // what lay in the ring was not what an engine writes
+	Unread                    // a log that is followed was gone before it was read: the number stands for at least one event
 )
 
 // String is the cause as a record tells it.
@@ -32,6 +33,8 @@ func (c Cause) String() string {
 		return "ring_full"
 	case Torn:
 		return "torn"
+	case Unread:
+		return "unread"
 	default:
 		return "corrupt"
 	}

@@ -36,6 +36,9 @@ func (s *Server) StartStream(ctx context.Context, req *controlv1.StartStreamRequ
 		return nil, err
 	}
 	if p.Mode == stream.ModeSync {
+		if err := s.canWait(ctx, c); err != nil {
+			return nil, err
+		}
 		if err := s.prove(ctx, id); err != nil {
 			return nil, err
 		}
@@ -126,6 +129,22 @@ func syncParams(req *controlv1.StartStreamRequest, p *registry.Params) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// canWait refuses synchronous mode where an instance is recorded without the
+// engine module: nobody there could make a session wait.
+func (s *Server) canWait(ctx context.Context, c registry.Cluster) error {
+	reports, err := s.reg.Reports(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, in := range c.Instances {
+		if source := reports[in.ID].GetSource(); source != "" {
+			return fault.As(fault.Invalid, fmt.Errorf("stream of %s: mode sync is refused: the source of instance %s is its %s; "+
+				"no session can be made to wait for it: load the engine module there, or start with mode async", c.ID, in.ID, source))
+		}
+	}
+	return nil
 }
 
 // prove refuses synchronous mode where the journal acknowledges what a loss of

@@ -20,6 +20,7 @@ import (
 const (
 	maxEngineVersion  = 256
 	maxCaptureAddress = 300
+	maxSource         = 512
 )
 
 // WatchInstance sends what is wanted of the instance at once and after every
@@ -133,6 +134,8 @@ func checkReport(rep *controlv1.InstanceReport) error {
 		errs = append(errs, fmt.Errorf("report.engine_version: %d bytes, want at most %d", len(rep.GetEngineVersion()), maxEngineVersion))
 	case len(rep.GetCaptureAddress()) > maxCaptureAddress:
 		errs = append(errs, fmt.Errorf("report.capture_address: %d bytes, want at most %d", len(rep.GetCaptureAddress()), maxCaptureAddress))
+	case len(rep.GetSource()) > maxSource:
+		errs = append(errs, fmt.Errorf("report.source: %d bytes, want at most %d", len(rep.GetSource()), maxSource))
 	case rep.GetGeneration() > math.MaxInt64:
 		// It would count as having carried out everything for ever.
 		errs = append(errs, fmt.Errorf("report.generation: %d, no such generation", rep.GetGeneration()))

@@ -74,5 +74,17 @@ func PrintInstances(w io.Writer, instances []*controlv1.Instance) error {
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	return terminal.Table(w, []string{"INSTANCE", "ENGINE", "NUMBER", "DURABLE", "LOST", "PATH", "RELEASED", "REFUSED", "AS OF", "RESOURCE ID"}, rows)
+	if err := terminal.Table(w, []string{"INSTANCE", "ENGINE", "NUMBER", "DURABLE", "LOST", "PATH", "RELEASED", "REFUSED", "AS OF", "RESOURCE ID"}, rows); err != nil {
+		return err
+	}
+	for _, in := range instances {
+		source := in.GetReport().GetSource()
+		if source == "" {
+			continue // the engine module
+		}
+		if _, err := fmt.Fprintf(w, "source of %s: %s\n", terminal.OneLine(in.GetInstanceId()), terminal.OneLine(source)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

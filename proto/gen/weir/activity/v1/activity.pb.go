@@ -335,6 +335,9 @@ const (
 	GapCause_GAP_CAUSE_TORN GapCause = 2
 	// The frame could not be read: bytes in the ring were not what an engine writes.
 	GapCause_GAP_CAUSE_CORRUPT GapCause = 3
+	// A log that is followed was gone, or could not be read, before it was read.
+	// The one number stands for at least one event; nobody knows how many.
+	GapCause_GAP_CAUSE_UNREAD GapCause = 4
 )
 
 // Enum value maps for GapCause.
@@ -344,12 +347,14 @@ var (
 		1: "GAP_CAUSE_RING_FULL",
 		2: "GAP_CAUSE_TORN",
 		3: "GAP_CAUSE_CORRUPT",
+		4: "GAP_CAUSE_UNREAD",
 	}
 	GapCause_value = map[string]int32{
 		"GAP_CAUSE_UNSPECIFIED": 0,
 		"GAP_CAUSE_RING_FULL":   1,
 		"GAP_CAUSE_TORN":        2,
 		"GAP_CAUSE_CORRUPT":     3,
+		"GAP_CAUSE_UNREAD":      4,
 	}
 )
 
@@ -1164,12 +1169,13 @@ const file_weir_activity_v1_activity_proto_rawDesc = "" +
 	"\x19OBJECT_TYPE_FOREIGN_TABLE\x10\b\x12\x18\n" +
 	"\x14OBJECT_TYPE_FUNCTION\x10\t\x12\x17\n" +
 	"\x13OBJECT_TYPE_UNKNOWN\x10\n" +
-	"*i\n" +
+	"*\x7f\n" +
 	"\bGapCause\x12\x19\n" +
 	"\x15GAP_CAUSE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13GAP_CAUSE_RING_FULL\x10\x01\x12\x12\n" +
 	"\x0eGAP_CAUSE_TORN\x10\x02\x12\x15\n" +
-	"\x11GAP_CAUSE_CORRUPT\x10\x03B\xc7\x01\n" +
+	"\x11GAP_CAUSE_CORRUPT\x10\x03\x12\x14\n" +
+	"\x10GAP_CAUSE_UNREAD\x10\x04B\xc7\x01\n" +
 	"\x14com.weir.activity.v1B\rActivityProtoP\x01Z>github.com/weir-das/weir/proto/gen/weir/activity/v1;activityv1\xa2\x02\x03WAX\xaa\x02\x10Weir.Activity.V1\xca\x02\x10Weir\\Activity\\V1\xe2\x02\x1cWeir\\Activity\\V1\\GPBMetadata\xea\x02\x12Weir::Activity::V1b\x06proto3"
 
 var (

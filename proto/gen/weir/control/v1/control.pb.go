@@ -539,7 +539,10 @@ type InstanceReport struct {
 	// this epoch: by a time-out, a cancel, or because the path was not healthy.
 	Released uint64 `protobuf:"varint,11,opt,name=released,proto3" json:"released,omitempty"`
 	// Statements and commits that fail_operation refused, of this epoch.
-	Refused       uint64 `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused uint64 `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
+	// The weakness of the source, in words; empty for the engine module. Such a
+	// source cannot make sessions wait.
+	Source        string `protobuf:"bytes,13,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +659,13 @@ func (x *InstanceReport) GetRefused() uint64 {
 		return x.Refused
 	}
 	return 0
+}
+
+func (x *InstanceReport) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
 }
 
 // Stream is an activity stream.
@@ -2089,7 +2099,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xa6\x03\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xbe\x03\n" +
 	"\x0eInstanceReport\x12;\n" +
 	"\vreported_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x1e\n" +
@@ -2106,7 +2116,8 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\x04path\x18\n" +
 	" \x01(\x0e2\x1a.weir.control.v1.PathStateR\x04path\x12\x1a\n" +
 	"\breleased\x18\v \x01(\x04R\breleased\x12\x18\n" +
-	"\arefused\x18\f \x01(\x04R\arefused\"\xde\x04\n" +
+	"\arefused\x18\f \x01(\x04R\arefused\x12\x16\n" +
+	"\x06source\x18\r \x01(\tR\x06source\"\xde\x04\n" +
 	"\x06Stream\x125\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1d.weir.control.v1.StreamStatusR\x06status\x12/\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1b.weir.control.v1.StreamModeR\x04mode\x12\x1c\n" +
