@@ -153,4 +153,5 @@ func TestGapOfAFullRingIsExact(t *testing.T) {
 	}
 	t.Logf("%d executed, %d kept, %d told as lost", executed, len(account.Events), len(account.Told))
 	oneWindowTells(t, m, account)
+	aWindowOpensBeforeItCanBeCounted(t, m, len(account.Told))
 }

@@ -2,8 +2,10 @@ package mesh_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +15,61 @@ import (
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 )
 
+// aWindowOpensBeforeItCanBeCounted shuts the way to the journal: capture lives and
+// reads no further than its window, so it must see in the ring's own count that
+// events are lost. The count comes when the way is open again, and then is exact.
+func aWindowOpensBeforeItCanBeCounted(t *testing.T, m *mesh.Mesh, before int) {
+	t.Helper()
+	m.Signal(mesh.Crypto, syscall.SIGSTOP)
+	began := time.Now()
+	m.MustPgbench("-n", "-c", "1", "-t", "5000", "-f", script(t, m, "SELECT 1;\n"))
+	var open *notifierv1.Window
+	mesh.Eventually(t, 30*time.Second, func() error {
+		open = nil
+		for _, w := range windows(t, m) {
+			if w.GetOpen() && w.GetCause() == notifierv1.Cause_CAUSE_RING_FULL {
+				open = w
+				return nil
+			}
+		}
+		return errors.New("no window is open while the ring loses events")
+	})
+	if b := open.GetBegin().AsTime(); b.Before(began) || b.After(time.Now()) || open.GetFirst() == 0 {
+		t.Errorf("window = %v, want it to begin after %v, with a number", open, began)
+	}
+	m.Signal(mesh.Crypto, syscall.SIGCONT)
+	account, _ := m.Settle(t)
+	if len(account.Told) <= before {
+		t.Fatal("nothing was lost: the ring was not too small, the test tests nothing")
+	}
+	mesh.Eventually(t, 40*time.Second, func() error {
+		sum := uint64(0)
+		for _, w := range windows(t, m) {
+			if w.GetCause() != notifierv1.Cause_CAUSE_RING_FULL {
+				continue
+			}
+			if w.GetOpen() {
+				return fmt.Errorf("still open: %v", w)
+			}
+			sum += w.GetCount()
+		}
+		if sum != uint64(len(account.Told)) {
+			return fmt.Errorf("the windows count %d, the stream tells of %d", sum, len(account.Told))
+		}
+		return nil
+	})
+}
+
+// windows are those that the notifier has.
+func windows(t *testing.T, m *mesh.Mesh) []*notifierv1.Window {
+	t.Helper()
+	answer := &notifierv1.ListWindowsResponse{}
+	if err := protojson.Unmarshal([]byte(m.MustWeir("events", "windows", "--json")), answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.GetWindows()
+}
+
 // oneWindowTells checks that the notifier heard of the loss that the stream
 // tells, exactly: one window, opened and closed by one event each, that counts
 // what is missing and has it between its first and last number.
@@ -20,12 +77,9 @@ func oneWindowTells(t *testing.T, m *mesh.Mesh, account *mesh.Account) {
 	t.Helper()
 	var w *notifierv1.Window
 	mesh.Eventually(t, 40*time.Second, func() error {
-		answer := &notifierv1.ListWindowsResponse{}
-		if err := protojson.Unmarshal([]byte(m.MustWeir("events", "windows", "--json")), answer); err != nil {
-			return err
-		}
 		w = nil
-		for _, one := range answer.GetWindows() {
+		all := windows(t, m)
+		for _, one := range all {
 			if one.GetCause() == notifierv1.Cause_CAUSE_RING_FULL {
 				if w != nil {
 					return fmt.Errorf("two windows: %v and %v", w, one)
@@ -34,7 +88,7 @@ func oneWindowTells(t *testing.T, m *mesh.Mesh, account *mesh.Account) {
 			}
 		}
 		if w == nil || w.GetOpen() {
-			return fmt.Errorf("the window has not closed: %v", answer)
+			return fmt.Errorf("the window has not closed: %v", all)
 		}
 		return nil
 	})
