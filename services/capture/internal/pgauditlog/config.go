@@ -58,7 +58,10 @@ func (c Config) WithDefaults() Config {
 // Validate reports everything that is wrong at once.
 func (c Config) Validate() error {
 	if !c.On() {
-		if c != (Config{}) {
+		// A file without the section gives the defaults of its keys.
+		usual := Config{Pattern: "on"}.WithDefaults()
+		usual.Pattern = ""
+		if c != (Config{}) && c != usual {
 			return errors.New("pgaudit_log.pattern: empty: name the log files, as /var/log/postgresql/*.csv, or leave the section out")
 		}
 		return nil
