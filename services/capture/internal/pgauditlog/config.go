@@ -19,6 +19,8 @@ type Config struct {
 	Timezone string `koanf:"timezone" help:"the server's log_timezone" default:"UTC"`
 	// From is where the first start begins; every later one goes on.
 	From string `koanf:"from" help:"where a capture without a ring begins: end, with what comes from now on, or begin, with the oldest file" default:"end"`
+	// PositionFile outlives the ring: on a disk, it holds no text.
+	PositionFile string `koanf:"position_file" help:"a file on a disk by which a host that went down is gone on from: at least once; none where empty"`
 	// ServerVersion fills Aurora's serverVersion, which a log does not say.
 	ServerVersion string `koanf:"server_version" help:"serverVersion of every event, such as 15.20: a log does not say it"`
 	// RingSize is of the ring that capture makes, in bytes.
@@ -76,6 +78,9 @@ func (c Config) Validate() error {
 	}
 	if _, err := time.LoadLocation(c.Timezone); err != nil {
 		errs = append(errs, fmt.Errorf("pgaudit_log.timezone: %q: %w", c.Timezone, err))
+	}
+	if c.PositionFile != "" && !filepath.IsAbs(c.PositionFile) {
+		errs = append(errs, fmt.Errorf("pgaudit_log.position_file: %q, want an absolute path", c.PositionFile))
 	}
 	if c.From != fromEnd && c.From != fromBegin {
 		errs = append(errs, fmt.Errorf("pgaudit_log.from: %q, want end or begin", c.From))

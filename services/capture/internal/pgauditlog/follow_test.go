@@ -415,6 +415,62 @@ func TestStopped(t *testing.T) {
 	b.exactly(0)
 }
 
+// A host that went down took the ring along. What was durable is not read again; what was not is, in another epoch.
+func TestHostWentDown(t *testing.T) {
+	position := filepath.Join(t.TempDir(), "position")
+	b := newBench(t, pgauditlog.Config{From: "begin", PositionFile: position})
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	b.log("pg-1.csv", 1)
+	b.start()
+	b.await(1) // and a checkpoint
+	var first []byte
+	until("the position is not saved", func() bool { first, _ = os.ReadFile(position); return len(first) > 0 })
+	b.log("pg-1.csv", 4)
+	b.await(5)
+	until("the position is not saved again", func() bool {
+		now, err := os.ReadFile(position)
+		return err == nil && !slices.Equal(now, first)
+	})
+	b.log("pg-1.csv", 2)
+	b.log("pg-2.csv", 2)
+	until("what is written does not come to the ring", func() bool {
+		status, err := b.r.Status()
+		return err == nil && status.Number == 9
+	})
+	b.stop()
+	b.must(b.r.Close())
+	b.r, b.seen = nil, nil
+	b.must(os.Remove(b.ring))
+	b.log("pg-2.csv", 2)
+	b.start()
+	until("the last statement does not come", func() bool { b.read(); return len(b.seen) > 0 && b.seen[len(b.seen)-1] == "11" })
+	b.stop()
+	from := 12 - len(b.seen) // where every statement from there on comes once
+	for i, s := range b.seen {
+		if s != fmt.Sprint(from+i) {
+			t.Fatalf("came out %v, want them in order, each once", b.seen)
+		}
+	}
+	if from < 2 || from > 6 {
+		t.Errorf("came out %v, want them from 2 to 6 on: what was saved as durable", b.seen)
+	}
+
+	b.must(os.WriteFile(position, []byte("nonsense"), 0o600))
+	b.must(b.r.Close())
+	b.r = nil
+	b.must(os.Remove(b.ring))
+	if _, err := pgauditlog.Open(b.cfg, b.ring, b, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "position_file") {
+		t.Errorf("Open with nonsense for a position = %v, want an error that names it", err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	good := pgauditlog.Config{Pattern: "/var/log/postgresql/*.csv"}
 	for name, tt := range map[string]struct {

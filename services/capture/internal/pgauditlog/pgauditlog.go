@@ -54,6 +54,7 @@ type Follower struct {
 	ahead   uint64    // events behind the position that the ring has already
 	on      bool      // what is read now is wanted
 	told    string    // the error that was logged last
+	saver   saver
 	buf     []byte
 }
 
@@ -68,7 +69,8 @@ func Open(cfg Config, ringFile string, witness Witness, log *slog.Logger) (*Foll
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{cfg: cfg, ring: w, witness: witness, log: log, parser: parser{json: cfg.Format == formatJSON, zone: zone}}
+	f := &Follower{cfg: cfg, ring: w, witness: witness, log: log, parser: parser{json: cfg.Format == formatJSON, zone: zone},
+		saver: saver{path: cfg.PositionFile}}
 	if err := f.begin(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -91,6 +93,14 @@ func (f *Follower) begin() error {
 	if p, ok := parsePosition(b); ok && p.number <= number {
 		f.kept, f.at, f.ahead = p, p.at, number-p.number
 		return nil
+	}
+	p, ok, err := f.saver.load()
+	if err != nil {
+		return err
+	}
+	if ok {
+		f.kept, f.at = p, p.at
+		return f.write(p)
 	}
 	f.at = time.Unix(0, 0)
 	if f.cfg.From == fromEnd {
@@ -126,6 +136,9 @@ func (f *Follower) Close() error {
 func (f *Follower) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		idle, err := f.turn(ctx)
+		if err == nil {
+			err = f.save(time.Now())
+		}
 		var bad *ringError
 		switch {
 		case ctx.Err() != nil:
@@ -202,7 +215,7 @@ func (f *Follower) find(ctx context.Context) (idle bool, err error) {
 		return false, err
 	}
 	for _, file := range files {
-		if file.id == f.kept.file {
+		if file.id == f.kept.file || f.kept.file.device == 0 && file.id.inode == f.kept.file.inode {
 			if err := f.open(file); err != nil {
 				return false, err
 			}
@@ -307,6 +320,11 @@ func (f *Follower) keep() error {
 		return nil
 	}
 	f.kept = p
+	f.saver.mark(p)
+	return f.write(p)
+}
+
+func (f *Follower) write(p position) error {
 	f.buf = p.append(f.buf[:0])
 	if err := f.ring.Keep(f.buf); err != nil {
 		return &ringError{err}

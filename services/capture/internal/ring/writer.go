@@ -320,6 +320,12 @@ func (w *Writer) Number() (number uint64, err error) {
 	return number, err
 }
 
+// Durable is the number up to which all is on the journal's disk, or told as a gap.
+func (w *Writer) Durable() (number uint64, err error) {
+	err = guarded(w.mem, func() error { number = w.h.durable.Load(); return nil })
+	return number, err
+}
+
 // Epoch tells this life of the ring from every other.
 func (w *Writer) Epoch() (epoch uint64, err error) {
 	err = guarded(w.mem, func() error { epoch = w.h.epoch.Load(); return nil })

@@ -1,6 +1,7 @@
 package grpcapi
 
 import (
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -29,6 +30,7 @@ func (s *Server) stream(c registry.Cluster, reps reports) *controlv1.Stream {
 	problem := stream.Problem(c, reps, s.now(), s.lim)
 	if st.Params.Mode == stream.ModeSync && st.Status != registry.Stopped {
 		problem = joinProblems(problem, s.proof.Problem())
+		problem = joinProblems(problem, cannotWait(c, reps))
 	}
 	return &controlv1.Stream{
 		Status:              status(st.Status),
@@ -44,6 +46,18 @@ func (s *Server) stream(c registry.Cluster, reps reports) *controlv1.Stream {
 		Generation:          st.Told.Generation,
 		DeleteKinesisStream: st.DeleteKinesis,
 	}
+}
+
+// cannotWait names the instances that are recorded asynchronously, whatever is
+// wanted: their source is no engine module.
+func cannotWait(c registry.Cluster, reps reports) string {
+	problem := ""
+	for _, in := range c.Instances {
+		if source := reps[in.ID].GetSource(); source != "" {
+			problem = joinProblems(problem, fmt.Sprintf("instance %s is recorded asynchronously, its source is its %s", in.ID, source))
+		}
+	}
+	return problem
 }
 
 func joinProblems(a, b string) string {

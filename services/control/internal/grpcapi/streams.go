@@ -138,11 +138,9 @@ func (s *Server) canWait(ctx context.Context, c registry.Cluster) error {
 	if err != nil {
 		return err
 	}
-	for _, in := range c.Instances {
-		if source := reports[in.ID].GetSource(); source != "" {
-			return fault.As(fault.Invalid, fmt.Errorf("stream of %s: mode sync is refused: the source of instance %s is its %s; "+
-				"no session can be made to wait for it: load the engine module there, or start with mode async", c.ID, in.ID, source))
-		}
+	if problem := cannotWait(c, reports); problem != "" {
+		return fault.As(fault.Invalid, fmt.Errorf("stream of %s: mode sync is refused: %s; no session can be made to wait for it: "+
+			"load the engine module there, or start with mode async", c.ID, problem))
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func TestPrintInstances(t *testing.T) {
 			ReportedAt: at, EngineRunning: true, EngineVersion: "PostgreSQL 15.20", Number: 12, Durable: 10, Lost: 1,
 			Path: controlv1.PathState_PATH_STATE_DEGRADED, Released: 7, Refused: 3,
 		}},
-		{InstanceId: "b", InstanceResourceId: "db-B", Report: &controlv1.InstanceReport{ReportedAt: at}},
+		{InstanceId: "b", InstanceResourceId: "db-B", Report: &controlv1.InstanceReport{ReportedAt: at, Source: "log (weaker)"}},
 		{InstanceId: "c", InstanceResourceId: "db-C"},
 	})
 	want := `
@@ -66,6 +66,7 @@ INSTANCE  ENGINE                      NUMBER  DURABLE  LOST  PATH      RELEASED 
 a         running (PostgreSQL 15.20)  12      10       1     degraded  7         3        15:04:05Z  db-A
 b         down                        0       0        0     -         0         0        15:04:05Z  db-B
 c         never heard of              -       -        -     -         -         -        -          db-C
+source of b: log (weaker)
 `
 	if err != nil || b.String() != want {
 		t.Errorf("PrintInstances: %v\n%s\nwant\n%s", err, b.String(), want)

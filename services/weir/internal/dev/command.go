@@ -29,13 +29,14 @@ import (
 
 // Command is `weir dev`.
 type Command struct {
-	Data      string      `placeholder:"DIR" help:"Keep everything in this directory. The default is ${data_dir}."`
-	ReadyFile string      `placeholder:"FILE" help:"Write how to connect to this file, as one JSON object, once everything answers; it is removed at the end."`
-	Ring      string      `placeholder:"FILE" help:"Capture the server that writes this ring, its weir.ring_file, instead of running a private one."`
-	RingSize  Size        `placeholder:"SIZE" help:"Size of the private server's ring. The default is 128MiB, less where there is little memory."`
-	Module    string      `placeholder:"FILE" help:"The engine module, weir.so. The default is the one beside this program, or beside PostgreSQL's own."`
-	Quiet     bool        `short:"q" help:"Do not show the activity."`
-	Format    tail.Format `enum:"text,json,das" default:"text" help:"How to show the activity: text, json or das, as weir tail does."`
+	Data       string      `placeholder:"DIR" help:"Keep everything in this directory. The default is ${data_dir}."`
+	ReadyFile  string      `placeholder:"FILE" help:"Write how to connect to this file, as one JSON object, once everything answers; it is removed at the end."`
+	Ring       string      `placeholder:"FILE" help:"Capture the server that writes this ring, its weir.ring_file, instead of running a private one."`
+	PgauditLog string      `name:"pgaudit-log" placeholder:"DIR" help:"Follow the csv log in this directory, of a server of your own that has pgaudit and not the module: a weaker source (docs/operations.md)."`
+	RingSize   Size        `placeholder:"SIZE" help:"Size of the private server's ring. The default is 128MiB, less where there is little memory."`
+	Module     string      `placeholder:"FILE" help:"The engine module, weir.so. The default is the one beside this program, or beside PostgreSQL's own."`
+	Quiet      bool        `short:"q" help:"Do not show the activity."`
+	Format     tail.Format `enum:"text,json,das" default:"text" help:"How to show the activity: text, json or das, as weir tail does."`
 
 	stream.Mode `embed:"" group:"The stream (as it was when the directory was used before, asynchronous at first)"`
 
@@ -57,11 +58,24 @@ Examples:
   weir dev --mode sync --sync-level transaction --on-failure continue --sync-timeout 5s
   weir dev --data /tmp/weir --ready-file /tmp/weir.json --quiet &
   psql "$(jq -r .postgres_dsn /tmp/weir.json)" -c 'select 1'
-  weir dev --ring /dev/shm/weir.ring            a server of your own, with shared_preload_libraries = 'weir'`
+  weir dev --ring /dev/shm/weir.ring            a server of your own, with shared_preload_libraries = 'weir'
+  weir dev --pgaudit-log /var/log/postgresql    a server of your own, with pgaudit and log_destination = 'csvlog'`
 }
+
+// private says whether the database is ours.
+func (c Command) private() bool { return c.Ring == "" && c.PgauditLog == "" }
 
 // Validate refuses what is meant for a server that there is not.
 func (c Command) Validate() error {
+	if c.Ring != "" && c.PgauditLog != "" {
+		return errors.New("--ring and --pgaudit-log: a server has the module, or its log is followed")
+	}
+	if c.PgauditLog != "" && c.Mode.Mode == "sync" {
+		return errors.New("--pgaudit-log: no session can be made to wait for a log; leave --mode sync out")
+	}
+	if c.PgauditLog != "" && (c.Module != "" || c.RingSize != 0 || c.Port != 0) {
+		return errors.New("--pgaudit-log follows a server of your own; --module, --ring-size and --port are for the private one")
+	}
 	if c.Ring != "" && (c.Module != "" || c.RingSize != 0 || c.Port != 0) {
 		return errors.New("--ring captures a server of your own; --module, --ring-size and --port are for the private one")
 	}

@@ -71,11 +71,11 @@ func (m *mesh) begin(ctx context.Context, captureBase base) error {
 	if err := m.ensureKey(ctx); err != nil {
 		return err
 	}
-	if m.Ring == "" {
+	if m.private() {
 		if err := m.startDatabase(ctx); err != nil {
 			return err
 		}
-	} else if _, err := os.Stat(m.ring); errors.Is(err, fs.ErrNotExist) {
+	} else if _, err := os.Stat(m.ring); m.Ring != "" && errors.Is(err, fs.ErrNotExist) {
 		m.say("waiting for a server that writes %s: shared_preload_libraries = 'weir', weir.ring_file = '%s'", m.ring, m.ring)
 	}
 	m.startCapture(captureBase)
@@ -123,7 +123,7 @@ func (m *mesh) live(ctx context.Context) error {
 	end.Stop()
 	m.tell(o, drained)
 	err = errors.Join(err, m.parts.stop())
-	if m.Ring == "" && drained == nil && o.inRing == 0 {
+	if m.private() && drained == nil && o.inRing == 0 {
 		if removed := os.Remove(m.ring); removed != nil && !errors.Is(removed, fs.ErrNotExist) {
 			err = errors.Join(err, fmt.Errorf("removing the ring: %w", removed))
 		}

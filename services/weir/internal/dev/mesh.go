@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 
 	"github.com/weir-das/weir/pkg/certs"
@@ -46,15 +47,23 @@ type mesh struct {
 // run starts everything, shows the activity until ctx ends or a part fails,
 // and stops everything.
 func (m *mesh) run(ctx context.Context) (err error) {
-	private := m.Ring == ""
-	if m.dir, err = openDirectory(m.Data, private); err != nil {
+	if m.dir, err = openDirectory(m.Data, m.private()); err != nil {
 		return err
 	}
 	defer m.dir.Close()
 	m.ring = m.dir.ring()
-	if !private {
+	if m.Ring != "" {
 		if m.ring, err = filepath.Abs(m.Ring); err != nil {
 			return fmt.Errorf("--ring: %w", err)
+		}
+	}
+	if m.PgauditLog != "" {
+		m.ring = strings.TrimSuffix(m.ring, ".ring") + "-log.ring" // kept: the position in the log is in it
+		if m.PgauditLog, err = filepath.Abs(m.PgauditLog); err == nil {
+			_, err = os.ReadDir(m.PgauditLog)
+		}
+		if err != nil {
+			return fmt.Errorf("--pgaudit-log: %w", err)
 		}
 	}
 	if err := m.removeReady(); err != nil { // of one that was killed

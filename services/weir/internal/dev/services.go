@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -113,12 +114,16 @@ func (m *mesh) startServices(s services) {
 // startCapture starts capture, which needs its instance registered.
 func (m *mesh) startCapture(b base) {
 	m.start(b, func(ctx context.Context, b base, log *slog.Logger) error {
-		return capture.Run(ctx, capture.Config{
+		cfg := capture.Config{
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis,
 			RingFile: m.ring, ClusterID: clusterID, InstanceID: instanceID,
 			Control: m.file.GRPC.Control, Crypto: m.file.GRPC.Crypto, Notifier: m.file.GRPC.Notifier,
 			ServerHost: "127.0.0.1",
-		}, log)
+		}
+		if m.PgauditLog != "" {
+			cfg.PgauditLog.Pattern = filepath.Join(m.PgauditLog, "*.csv*")
+		}
+		return capture.Run(ctx, cfg, log)
 	})
 }
 
