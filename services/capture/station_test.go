@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +37,19 @@ func TestPolicyOfWhatIsWanted(t *testing.T) {
 		if got := policyOf(tt.desired); got != tt.want {
 			t.Errorf("policyOf(%v) = %+v, want %+v", tt.desired, got, tt.want)
 		}
+	}
+}
+
+// Nobody can wait for a log: whatever is wanted of it, it is followed.
+func TestPolicyOfALog(t *testing.T) {
+	desired := &controlv1.Desired{Generation: 3, Mode: controlv1.StreamMode_STREAM_MODE_SYNC, Recording: true}
+	s := &station{log: slog.New(slog.DiscardHandler)}
+	if got := s.policy(desired).Mode; got != ring.ModeSync || s.source() != "" {
+		t.Errorf("with the module: mode %d, source %q, want sync and none", got, s.source())
+	}
+	s.cfg.PgauditLog.Pattern = "/log/*.csv"
+	if got := s.policy(desired).Mode; got != ring.ModeAsync || !strings.Contains(s.source(), "weaker") {
+		t.Errorf("with a log: mode %d, source %q, want async and a weaker one", got, s.source())
 	}
 }
 

@@ -145,7 +145,7 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 }
 
 func engineVersion(status ring.Status) string {
-	return fmt.Sprintf("%s %s", status.Engine, shortVersion(status))
+	return strings.TrimSpace(fmt.Sprintf("%s %s", status.Engine, shortVersion(status))) // a log does not say its server's
 }
 
 // shortVersion is the server's version without what its packager adds:
