@@ -69,7 +69,7 @@ var wanted = []struct {
 		"commandText": "SELEKT 1;", "exitCode": "42601", "errorMessage": `syntax error at or near "SELEKT"`,
 	}},
 	{"a password", fields{
-		"command": "CREATE ROLE", "class": "ROLE", "commandText": "CREATE ROLE clerk LOGIN PASSWORD <REDACTED>",
+		"command": "CREATE ROLE", "class": "ROLE", "commandText": "CREATE ROLE clerk LOGIN PASSWORD <REDACTED>;",
 	}},
 }
 

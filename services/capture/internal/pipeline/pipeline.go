@@ -161,7 +161,7 @@ func newPipeline(cfg Config) *pipeline {
 		KinesisStream:      cfg.Desired.GetKinesisStream(),
 		Version:            das.VersionPostgreSQL,
 	}, cfg.Streams, cfg.Ring.Wake, cfg.Log)
-	p.notary.head.Store(&head{position.Number, p.hash})
+	p.notary.resumed = head{position.Number, p.hash}
 	cfg.Progress.Durable.Store(position.Number)
 	cfg.Progress.Lost.Store(position.Lost)
 	return p
@@ -274,6 +274,7 @@ func (p *pipeline) settle(result outbox.Result) error {
 	}
 	if p.heartbeat != nil && result.Record == &p.heartbeat.out {
 		p.heartbeat = nil
+		p.notary.head.CompareAndSwap(nil, &p.notary.resumed)
 		return nil
 	}
 	for _, r := range p.window.records {

@@ -27,6 +27,10 @@ const (
 // notary has crypto sign where the chain stands. It works beside the events and
 // is never waited for: a crypto that does not sign costs signatures alone.
 type notary struct {
+	// resumed is where the chain stood when this pipeline began. It is signed once
+	// crypto has taken something: a crypto that cannot be reached is told of once,
+	// by those who wait for it.
+	resumed head
 	// head is the latest durable end of the chain; the pipeline moves it.
 	head atomic.Pointer[head]
 	// signed is what crypto signed last, until a heartbeat takes it.
