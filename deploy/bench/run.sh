@@ -10,6 +10,8 @@ echo "── pgbench: no audit, pgaudit, the ring drained by a sink, the whole m
 go test -v -tags bench -count=1 -timeout 2h -run TestPgbench ./deploy/e2e/bench -args "$@"
 echo "── synchronous mode: throughput and what one client waits"
 go test -v -tags bench -count=1 -timeout 2h -run TestSync ./deploy/e2e/bench -args "$@"
+echo "── where the module's time goes: ns an event and step, by perf"
+go test -v -tags bench -count=1 -timeout 2h -run TestAccount ./deploy/e2e/bench -args -rounds 3
 echo "── seconds from statement to Kinesis"
 go test -v -tags bench -count=1 -timeout 1h -run TestDelay ./deploy/e2e/bench
 echo "── a process that stands still"

@@ -146,6 +146,10 @@ func (c *comparison) bodies(t *testing.T) []body {
 		fmt.Fprintf(&extensions, "create extension if not exists %[1]q cascade;\n\\dx+ %[1]q\ndrop extension %[1]q cascade;\n", name)
 	}
 	bodies = append(bodies, body{name: "extensions, as installed", database: "extensions", script: extensions.String()})
+	if c.source != "" {
+		bodies = append(bodies, c.sourceBodies(t)...)
+	}
+	// Last: how many statements its tests run is chance, and the number of the next relation with it, which plans show.
 	if *pgTAP != "" {
 		files, err := filepath.Glob(filepath.Join(*pgTAP, "test/sql/*.sql"))
 		if err != nil || len(files) == 0 {
@@ -153,9 +157,12 @@ func (c *comparison) bodies(t *testing.T) []body {
 		}
 		bodies = append(bodies, body{name: "pgTAP", database: "pgtap", dir: *pgTAP, files: files, before: "create extension pgtap"})
 	}
-	if c.source == "" {
-		return bodies
-	}
+	return bodies
+}
+
+// sourceBodies are the tests of the server, of PL/pgSQL and of contrib.
+func (c *comparison) sourceBodies(t *testing.T) []body {
+	t.Helper()
 	regress := filepath.Join(c.source, "src/test/regress")
 	schedule, err := os.ReadFile(filepath.Join(regress, "parallel_schedule"))
 	if err != nil {
@@ -167,7 +174,7 @@ func (c *comparison) bodies(t *testing.T) []body {
 			core.files = append(core.files, filepath.Join(regress, "sql", name+".sql"))
 		}
 	}
-	bodies = append(bodies, core)
+	bodies := []body{core}
 	makefiles, err := filepath.Glob(filepath.Join(c.source, "contrib/*/Makefile"))
 	if err != nil {
 		t.Fatal(err)
