@@ -4,6 +4,7 @@ package enginetest_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/weir-das/weir/pkg/postgres"
 )
@@ -78,6 +81,7 @@ type comparison struct {
 	*audited
 	servers []*postgres.Server
 	outputs []string // a directory for each, where its SQL writes files
+	admins  []*pgx.Conn
 	libdir  string
 	source  string
 
@@ -101,7 +105,12 @@ func (c *comparison) add(t *testing.T, s *postgres.Server) {
 	if err := errors.Join(os.Chmod(dir, 0o777), os.Mkdir(filepath.Join(dir, "results"), 0o777), os.Chmod(filepath.Join(dir, "results"), 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	c.servers, c.outputs = append(c.servers, s), append(c.outputs, dir)
+	admin, err := pgx.Connect(t.Context(), s.DSN("postgres", "postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = admin.Close(context.Background()) })
+	c.servers, c.outputs, c.admins = append(c.servers, s), append(c.outputs, dir), append(c.admins, admin)
 }
 
 // libraries makes one directory of the server's libraries and, where the checkout has it built, the tests' own.
@@ -201,11 +210,13 @@ func (c *comparison) sourceBodies(t *testing.T) []body {
 func (c *comparison) run(t *testing.T, b body) {
 	t.Helper()
 	create := fmt.Sprintf("create database %[1]q template template0; alter database %[1]q set bytea_output to 'hex'; alter database %[1]q set timezone_abbreviations to 'Default';", b.database)
-	for _, s := range c.servers {
+	for i, s := range c.servers {
 		for _, sql := range strings.SplitAfter(strings.TrimSuffix(create, ";"), ";") {
+			c.alone(t, i)
 			c.psql(s.DSN("postgres", "postgres"), "-c", sql)
 		}
 		if b.before != "" {
+			c.alone(t, i)
 			c.psql(s.DSN("postgres", b.database), "-c", b.before)
 		}
 	}
@@ -222,7 +233,8 @@ func (c *comparison) run(t *testing.T, b body) {
 		}
 		c.compare(t, b, strings.TrimSuffix(filepath.Base(file), ".sql"), sql)
 	}
-	for _, s := range c.servers {
+	for i, s := range c.servers {
+		c.alone(t, i)
 		c.psql(s.DSN("postgres", "postgres"), "-c", "drop database "+strconv.Quote(b.database)+" with (force)")
 	}
 }
@@ -282,8 +294,26 @@ func firstDifference(with, without [][]byte) string {
 	return fmt.Sprintf(" with    %s\n without %s", bytes.Join(with[max(0, i-2):min(len(with), i+6)], []byte("\n")), bytes.Join(without[max(0, i-2):min(len(without), i+6)], []byte("\n")))
 }
 
+// alone waits until the session before has ended: a new one beside it would have another place among the sessions, so a
+// schema of its own for temporary tables, and every number of a relation after it would be another.
+func (c *comparison) alone(t *testing.T, i int) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		var others int
+		err := c.admins[i].QueryRow(t.Context(), `select count(*) from pg_stat_activity where pid <> pg_backend_pid() and
+			backend_type in ('client backend', 'parallel worker', 'walsender')`, pgx.QueryExecModeSimpleProtocol).Scan(&others)
+		if err != nil || time.Now().After(deadline) {
+			t.Errorf("waiting for %d sessions to end: %v", others, err)
+			return
+		}
+		if others == 0 {
+			return
+		}
+	}
+}
+
 // answer is what psql prints, called as the server's own tests call it; what names the server is taken out.
 func (c *comparison) answer(t *testing.T, i int, b body, name string, sql []byte) []byte {
+	c.alone(t, i)
 	s := c.servers[i]
 	psql := exec.CommandContext(t.Context(), filepath.Join(s.BinDir(), "psql"), "-X", "-a", "-q", "-d", b.database, "-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on")
 	psql.Dir = b.dir
