@@ -3,8 +3,8 @@
 // the engine module writes.
 //
 // It holds no state worth saving: what is not on the journal's disk is still in
-// the ring, and so is the chain's state, and what control wanted last. Kill it
-// and start it again.
+// the ring, or sealed in the spool where it has one; the chain's state is in the
+// ring, and so is what control wanted last. Kill it and start it again.
 //
 // Before: engine/postgres and engine/ring, inside the server.
 // Next: internal/ring, then internal/pipeline, and so on to services/crypto.
@@ -12,6 +12,7 @@ package capture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -29,11 +30,12 @@ import (
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 	"github.com/weir-das/weir/services/capture/internal/link"
 	"github.com/weir-das/weir/services/capture/internal/notice"
+	"github.com/weir-das/weir/services/capture/internal/spool"
 )
 
 // Run captures until ctx ends. It returns nil after a clean drain: what was
 // read is on the journal's disk, what was not is in the ring.
-func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	cfg = cfg.withDefaults()
 	if err := service.Undumpable(); err != nil {
 		return err
@@ -75,6 +77,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, func(last *controlv1.InstanceReport) { s.epochs.heard(s.teller, last) }, log)
 	s.hop.Oldest(s.oldest)
+	if cfg.Spool.Dir != "" {
+		if s.spool, err = spool.Open(cfg.Spool.Dir, cfg.Spool.MaxBytes, log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.spool.Close()) }()
+	}
 	if err := s.observe(tel); err != nil {
 		return err
 	}
@@ -109,6 +117,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer cancel()
 	g.Go(func() error { return s.link.Run(outer) })
 	g.Go(func() error { return s.teller.Run(outer) })
+	if s.spool != nil {
+		// Also without a ring: what is in the spool has no need of one.
+		g.Go(func() error { return s.spool.KeepKey(outer, s.crypto) })
+		g.Go(func() error { return s.spool.Drain(outer, s.crypto, s.hop.Out) })
+	}
 	g.Go(func() error {
 		if cfg.Listener != nil {
 			return server.ServeListener(outer, cfg.Listener)

@@ -40,8 +40,17 @@ type Config struct {
 	// Drain bounds how long a stop waits for what was read to be acknowledged.
 	Drain time.Duration `koanf:"drain" help:"how long a stop may take to deliver what was read" default:"10s"`
 
+	// Spool takes what the ring has no room for while the path is down.
+	Spool Spool `koanf:"spool"`
+
 	// Listener is used instead of rpc.listen where it is set.
 	Listener net.Listener `koanf:"-"`
+}
+
+// Spool is where sealed records wait for the path to come back.
+type Spool struct {
+	Dir      string `koanf:"dir" help:"directory of the encrypted spool, of this capture alone; empty: none"`
+	MaxBytes int64  `koanf:"max_bytes" help:"the most that it may take of the disk" default:"1073741824"`
 }
 
 // Defaults for what a configuration leaves out.
@@ -50,7 +59,10 @@ const (
 	defaultSealStreams = 4
 	defaultServiceName = "PostgreSQL"
 	defaultDrain       = 10 * time.Second
-	maxSealStreams     = 64
+	defaultSpoolBytes  = 1 << 30
+	// minSpoolBytes is a record or two.
+	minSpoolBytes  = 1 << 20
+	maxSealStreams = 64
 )
 
 // withDefaults fills what was left out.
@@ -67,6 +79,9 @@ func (c Config) withDefaults() Config {
 	c.PgauditLog = c.PgauditLog.WithDefaults()
 	if c.Drain == 0 {
 		c.Drain = defaultDrain
+	}
+	if c.Spool.MaxBytes == 0 {
+		c.Spool.MaxBytes = defaultSpoolBytes
 	}
 	return c
 }
@@ -94,6 +109,9 @@ func (c Config) Validate() error {
 	}
 	if c.Drain < 0 {
 		errs = append(errs, fmt.Errorf("drain: %v, want a positive time", c.Drain))
+	}
+	if c.Spool.MaxBytes != 0 && c.Spool.MaxBytes < minSpoolBytes {
+		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want %d or more", c.Spool.MaxBytes, minSpoolBytes))
 	}
 	return errors.Join(errs...)
 }

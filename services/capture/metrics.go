@@ -27,11 +27,17 @@ func (s *station) observe(tel *obs.Telemetry) error {
 	}
 	used := gauge("weir.ring.used", "By", "Bytes of events in the ring that are not durable yet.")
 	size := gauge("weir.ring.size", "By", "Bytes that the ring has for events.")
+	spoolUsed := gauge("weir.spool.used", "By", "Bytes of sealed records in the spool: above 0 only after an outage that the ring did not hold.")
+	spoolSize := gauge("weir.spool.size", "By", "Bytes that the spool may take.")
 	running := gauge("weir.engine.running", "", "1 while a server with the module runs, else 0.")
 	if err != nil {
 		return err
 	}
 	_, err = tel.Meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		if s.spool != nil {
+			o.ObserveInt64(spoolUsed, s.spool.Used())
+			o.ObserveInt64(spoolSize, s.spool.Limit())
+		}
 		status, _, ok := s.snapshot()
 		if !ok {
 			o.ObserveInt64(running, 0)
@@ -46,7 +52,7 @@ func (s *station) observe(tel *obs.Telemetry) error {
 		}
 		o.ObserveInt64(running, up)
 		return nil
-	}, lost, used, size, running)
+	}, lost, used, size, spoolUsed, spoolSize, running)
 	if err != nil {
 		return fmt.Errorf("making a metric: %w", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/weir-das/weir/services/capture/internal/pipeline"
 	"github.com/weir-das/weir/services/capture/internal/render"
 	"github.com/weir-das/weir/services/capture/internal/ring"
+	"github.com/weir-das/weir/services/capture/internal/spool"
 )
 
 // superviseEvery is how often a station looks whether its engine lives and its
@@ -32,6 +33,7 @@ type station struct {
 	crypto cryptov1.CryptoServiceClient
 	link   *link.Link
 	teller *notice.Teller
+	spool  *spool.Spool // nil where there is none
 	hop    *obs.Hop
 	tracer trace.Tracer
 	log    *slog.Logger
@@ -201,6 +203,7 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 			Tracer:   s.tracer,
 			Log:      s.log,
 			Witness:  s.teller,
+			Spool:    s.spool,
 		})
 	}()
 	for {
@@ -300,9 +303,14 @@ func (s *station) setGeneration(g uint64) {
 
 // oldest is when the oldest event that is not durable ended.
 func (s *station) oldest() time.Time {
-	us := s.progress.Oldest.Load()
-	if us == 0 {
-		return time.Time{}
+	var oldest time.Time
+	if us := s.progress.Oldest.Load(); us != 0 {
+		oldest = time.UnixMicro(us)
 	}
-	return time.UnixMicro(us)
+	if s.spool != nil {
+		if at := s.spool.Oldest(); !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {
+			oldest = at
+		}
+	}
+	return oldest
 }

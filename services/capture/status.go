@@ -138,6 +138,9 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 		Refused:       status.Refused,
 		Source:        s.station.source(),
 	}
+	if s.station.spool != nil {
+		answer.SpoolUsedBytes, answer.SpoolBytes = uint64(s.station.spool.Used()), uint64(s.station.spool.Limit())
+	}
 	if oldest := s.station.oldest(); !oldest.IsZero() {
 		answer.OldestWaitingSince = timestamppb.New(oldest)
 	}

@@ -28,6 +28,8 @@ type Config struct {
 	SigningKeyFile string `koanf:"signing_key_file" help:"Ed25519 key (PEM) that signs where the chain stands; empty: nothing is signed"`
 	SigningKMSKey  string `koanf:"signing_kms_key" help:"the same, with a KMS key: ECC_NIST_P256, SIGN_VERIFY"`
 
+	SpoolKeyFile string `koanf:"spool_key_file" help:"X25519 keys (PEM) to the first of which captures seal what they keep on disk while the path is down; empty: they cannot"`
+
 	GzipLevel   int   `koanf:"gzip_level" default:"6" help:"1 (fast) to 9 (small)"`
 	WindowBytes int64 `koanf:"window_bytes" default:"16777216" help:"bytes in clear that one stream may have on the way; one record more may be"`
 

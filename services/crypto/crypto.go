@@ -23,6 +23,7 @@ import (
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
 	"github.com/weir-das/weir/pkg/service"
+	"github.com/weir-das/weir/pkg/spoolkey"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	"github.com/weir-das/weir/services/crypto/internal/keys"
 	"github.com/weir-das/weir/services/crypto/internal/seal"
@@ -60,6 +61,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	var spool *spoolkey.Ring
+	if cfg.SpoolKeyFile != "" {
+		if spool, err = spoolkey.OpenFile(cfg.SpoolKeyFile); err != nil {
+			return err
+		}
+	}
 	conn, err := journal.Connect(ctx, cfg.Journal, "crypto", log)
 	if err != nil {
 		return endedEarly(ctx, err)
@@ -84,7 +91,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	defer cache.Close()
 	handler, err := seal.NewServer(seal.Options{
 		GzipLevel: cfg.GzipLevel, WindowBytes: cfg.WindowBytes,
-		KMS: kms, Keys: cache, Journal: jrn, Signer: signer, Log: log, Telemetry: tel,
+		KMS: kms, Keys: cache, Journal: jrn, Signer: signer, Spool: spool, Log: log, Telemetry: tel,
 	})
 	if err != nil {
 		return err

@@ -92,6 +92,8 @@ AT(weir_checkpoint, number, 8);
 AT(weir_checkpoint, hash, 16);
 AT(weir_checkpoint, lost, 48);
 AT(weir_checkpoint, at_us, 56);
+AT(weir_checkpoint, spooled, 64);
+AT(weir_checkpoint, durable_hash, 72);
 AT(weir_frame, commit, 0);
 AT(weir_frame, length, 4);
 AT(weir_frame, number, 8);

@@ -81,6 +81,8 @@
  *     512   128  checkpoint 0             capture, while it is not the active one
  *     640   128  checkpoint 1             capture, while it is not the active one
  *                  +0 tail  +8 number  +16 hash, 32 bytes  +48 lost  +56 at, µs
+ *                  +64 spooled: how many numbers before `number` only the spool has
+ *                  +72 hash, 32 bytes, of the last that the journal has
  *
  *    1024   512  64 wait groups           4 bytes futex, 4 bytes waiters each;
  *                                         a number waits in group number % 64
@@ -144,7 +146,9 @@ typedef struct weir_checkpoint {
 	uint8_t hash[32];
 	uint64_t lost;
 	uint64_t at_us;
-	uint8_t reserved[64];
+	uint64_t spooled;
+	uint8_t durable_hash[32];
+	uint8_t reserved[24];
 } weir_checkpoint;
 
 typedef struct weir_wait_group {

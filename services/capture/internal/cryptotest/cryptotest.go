@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-das/weir/pkg/spoolkey"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 )
 
@@ -24,9 +25,10 @@ import (
 type Replica struct {
 	cryptov1.UnsafeCryptoServiceServer
 
-	BreakAfter int    // end a stream after about so many records, one of them journalled and not acknowledged; 0 never does
-	Stuck      bool   // take the records of the first stream and never answer
-	Refuse     string // the message id of a record that can never be sealed
+	BreakAfter int            // end a stream after about so many records, one of them journalled and not acknowledged; 0 never does
+	Stuck      bool           // take the records of the first stream and never answer
+	SpoolKeys  *spoolkey.Ring // opens what comes out of a spool; nil where there is no key
+	Refuse     string         // the message id of a record that can never be sealed
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -66,6 +68,34 @@ func (r *Replica) Streams() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.streams
+}
+
+// GetSpoolKey implements CryptoService.
+func (r *Replica) GetSpoolKey(context.Context, *cryptov1.GetSpoolKeyRequest) (*cryptov1.GetSpoolKeyResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.away {
+		return nil, status.Error(codes.Unavailable, "away on purpose")
+	}
+	if r.SpoolKeys == nil {
+		return &cryptov1.GetSpoolKeyResponse{}, nil
+	}
+	public := r.SpoolKeys.Public()
+	return &cryptov1.GetSpoolKeyResponse{PublicKey: public.Bytes(), KeyId: public.ID()}, nil
+}
+
+// unspool puts the record in clear in the place of one that comes out of a
+// spool, which stays in it beside.
+func (r *Replica) unspool(open *cryptov1.SealOpen, record *cryptov1.SealRecord) error {
+	if len(record.GetSealedPlaintext()) == 0 {
+		return nil
+	}
+	plaintext, err := r.SpoolKeys.Open(record.GetSpoolKeyId(), spoolkey.Binding{
+		Cluster: open.GetClusterResourceId(), Instance: open.GetInstanceResourceId(), KMSKey: open.GetKmsKeyId(),
+		KinesisStream: open.GetKinesisStream(), Version: open.GetVersion(), MessageID: record.GetMessageId(),
+	}, record.GetSealedPlaintext())
+	record.Plaintext = plaintext
+	return err
 }
 
 // SignCheckpoint signs with the words "signed by cryptotest".
@@ -111,7 +141,10 @@ func (r *Replica) Seal(stream grpc.BidiStreamingServer[cryptov1.SealRequest, cry
 			continue
 		}
 		answer := &cryptov1.SealResponse{DurableThrough: n}
-		if r.Refuse != "" && record.GetMessageId() == r.Refuse {
+		spoiled := r.unspool(first.GetOpen(), record)
+		if spoiled != nil {
+			answer.RefusedSequence, answer.RefusedReason = n, spoiled.Error()
+		} else if r.Refuse != "" && record.GetMessageId() == r.Refuse {
 			answer.RefusedSequence, answer.RefusedReason = n, "too large"
 		} else if !r.keep(record) {
 			return status.Error(codes.Unavailable, "away on purpose")

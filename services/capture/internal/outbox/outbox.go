@@ -52,7 +52,9 @@ const (
 // and its Result, nor use its bytes for anything else afterwards: a hedge may
 // still be reading them.
 type Record struct {
-	Plaintext    []byte // the DAS record, in clear
+	Plaintext    []byte // the DAS record, in clear; or else
+	Sealed       []byte // sealed to the spool key that SpoolKeyID names
+	SpoolKeyID   string
 	MessageID    string // what the journal knows duplicates by; may be empty
 	PartitionKey string
 	Traceparent  string
@@ -119,12 +121,44 @@ func (o *Outbox) Results() <-chan Result { return o.results }
 // Healthy reports whether the last thing that a stream did went well.
 func (o *Outbox) Healthy() bool { return o.health.ok() }
 
-// Send takes a record. It does not block.
+// Send takes a record. It does not block: for one that finds the queue full of
+// what is sent again, or was recalled, hedging finds room.
 func (o *Outbox) Send(r *Record) {
 	o.mu.Lock()
 	o.waiting[r] = wait{}
 	o.mu.Unlock()
-	o.queue <- r
+	select {
+	case o.queue <- r:
+	default:
+		o.mu.Lock()
+		o.waiting[r] = wait{since: time.Now()}
+		o.mu.Unlock()
+	}
+}
+
+// Recall takes records back: what is not with a stream yet is not sent, and none
+// of them has a result any more, unless that is among the results already.
+func (o *Outbox) Recall(records ...*Record) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range records {
+		delete(o.waiting, r)
+	}
+	// Whatever else is queued goes to the end of the queue: order is no promise here.
+	for range len(o.queue) {
+		select {
+		case r := <-o.queue:
+			if _, ok := o.waiting[r]; !ok {
+				continue
+			}
+			select {
+			case o.queue <- r:
+			default: // a hedge took the room
+				o.waiting[r] = wait{since: time.Now()}
+			}
+		default:
+		}
+	}
 }
 
 // Run keeps the streams open until ctx ends. What has no result then is the

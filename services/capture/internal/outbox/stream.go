@@ -163,10 +163,12 @@ func (o *Outbox) acknowledge(ctx context.Context, sent *flight, answer *cryptov1
 
 func request(seq uint64, r *Record) *cryptov1.SealRequest {
 	return &cryptov1.SealRequest{Message: &cryptov1.SealRequest_Record{Record: &cryptov1.SealRecord{
-		Sequence:     seq,
-		Plaintext:    r.Plaintext,
-		MessageId:    r.MessageID,
-		PartitionKey: r.PartitionKey,
-		Traceparent:  r.Traceparent,
+		Sequence:        seq,
+		Plaintext:       r.Plaintext,
+		SealedPlaintext: r.Sealed,
+		SpoolKeyId:      r.SpoolKeyID,
+		MessageId:       r.MessageID,
+		PartitionKey:    r.PartitionKey,
+		Traceparent:     r.Traceparent,
 	}}}
 }

@@ -3,7 +3,7 @@
 //
 // One idea carries it: the ring is the retransmission buffer. The pipeline
 // holds nothing that the ring does not hold still. Its tail moves when the
-// journal has an event on disk, never when the event is merely sent; so a
+// journal has an event on disk, or the spool, never when it is merely sent; so a
 // pipeline that dies is forgotten, and the next one begins at the tail, with
 // the chain's state that lies beside it.
 //
@@ -30,6 +30,7 @@ import (
 	"github.com/weir-das/weir/services/capture/internal/outbox"
 	"github.com/weir-das/weir/services/capture/internal/render"
 	"github.com/weir-das/weir/services/capture/internal/ring"
+	"github.com/weir-das/weir/services/capture/internal/spool"
 )
 
 // A record is closed at whichever comes first. A single number larger than the
@@ -76,13 +77,15 @@ type Config struct {
 	Log      *slog.Logger
 	// Witness hears of sessions that go on before their records are durable.
 	Witness Witness
+	// Spool takes what the ring has no room for while the path is down. May be nil.
+	Spool *spool.Spool
 }
 
 // Progress is where a pipeline stands, for others to read at any time.
 type Progress struct {
 	Durable atomic.Uint64 // every number to it is on the journal's disk, or told as a gap
 	Lost    atomic.Uint64 // numbers without an event, in this epoch
-	Oldest  atomic.Int64  // Unix µs of the oldest event that is not durable; 0 when none waits
+	Oldest  atomic.Int64  // Unix µs of the oldest event that is not durable, but for the spool's; 0 when none waits
 }
 
 type pipeline struct {
@@ -110,6 +113,7 @@ type pipeline struct {
 	wanted    *controlv1.Desired
 	sent      time.Time // when the last record was closed
 	health    health
+	spooling  spooling
 }
 
 // Run moves events until ctx ends, and then for at most cfg.Drain until what
@@ -161,8 +165,9 @@ func newPipeline(cfg Config) *pipeline {
 		KinesisStream:      cfg.Desired.GetKinesisStream(),
 		Version:            das.VersionPostgreSQL,
 	}, cfg.Streams, cfg.Ring.Wake, cfg.Log)
-	p.notary.resumed = head{position.Number, p.hash}
-	cfg.Progress.Durable.Store(position.Number)
+	d := p.durable()
+	p.notary.resumed = head{d.Number, d.Hash}
+	cfg.Progress.Durable.Store(d.Number)
 	cfg.Progress.Lost.Store(position.Lost)
 	return p
 }
@@ -172,11 +177,17 @@ func (p *pipeline) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	defer func() { p.losses.tell(time.Now()) }()
+	if err := p.resumeSpool(); err != nil {
+		return err
+	}
 	done, deadline := ctx.Done(), time.Time{}
 	for {
 		now := time.Now()
 		p.wanted = p.cfg.Wanted()
 		if err := p.fill(now); err != nil {
+			return err
+		}
+		if err := errors.Join(p.spill(now, !deadline.IsZero()), p.collect()); err != nil {
 			return err
 		}
 		if !deadline.IsZero() && (p.drained() || now.After(deadline)) {
@@ -248,7 +259,7 @@ func (p *pipeline) send() {
 	r.close(p, obs.InjectTraceparent(trace.ContextWithSpan(context.Background(), r.span)))
 	p.window.add(r)
 	p.cfg.Hop.In(int(r.events))
-	p.outbox.Send(&r.out)
+	p.deliver(r)
 }
 
 // beat sends a heartbeat: the stream lives, and the chain stands here. It is
@@ -261,6 +272,11 @@ func (p *pipeline) beat() {
 	hash, through := p.hash, p.through
 	if p.open != nil && !p.open.empty() {
 		hash, through = p.open.prev, p.open.first-1
+	}
+	if p.spooling.pending {
+		// What the spool holds arrives when it does.
+		d := p.durable()
+		hash, through = d.Hash, d.Number
 	}
 	p.heartbeat = &record{prev: hash, last: hash, through: through, begun: time.Now(), checkpoint: p.notary.signed.Swap(nil)}
 	p.heartbeat.close(p, "")
@@ -286,6 +302,15 @@ func (p *pipeline) settle(result outbox.Result) error {
 		}
 		r.acknowledged = true
 		r.span.End()
+	}
+	return p.advance()
+}
+
+// advance moves both watermarks over what is acknowledged. While the spool holds
+// what comes before it, it waits.
+func (p *pipeline) advance() error {
+	if p.spooling.pending {
+		return nil
 	}
 	front := p.window.advance()
 	if len(front) == 0 {
@@ -328,7 +353,7 @@ func (p *pipeline) refuse(r *record, reason string) error {
 	in.close(p, r.out.Traceparent)
 	in.out.MessageID += "/refused"
 	p.window.replace(r, in)
-	p.outbox.Send(&in.out)
+	p.deliver(in)
 	return nil
 }
 
@@ -336,7 +361,9 @@ func (p *pipeline) refuse(r *record, reason string) error {
 // waits. Unlike the time of an event no step of the clock changes its age.
 func (p *pipeline) since() time.Time {
 	var since time.Time
-	if len(p.window.records) > 0 {
+	if p.spooling.pending {
+		since = p.spooling.since
+	} else if len(p.window.records) > 0 {
 		since = p.window.records[0].begun
 	} else if p.open != nil {
 		since = p.open.begun

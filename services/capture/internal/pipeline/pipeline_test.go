@@ -29,6 +29,7 @@ import (
 	"github.com/weir-das/weir/services/capture/internal/render"
 	"github.com/weir-das/weir/services/capture/internal/ring"
 	"github.com/weir-das/weir/services/capture/internal/ring/ringtest"
+	"github.com/weir-das/weir/services/capture/internal/spool"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,6 +48,10 @@ type bench struct {
 
 	mu      sync.Mutex
 	noticed []das.Notice
+
+	spoolDir   string // empty: no spool
+	spoolLimit int64
+	spool      *spool.Spool
 }
 
 func newBench(t *testing.T, ringSize int) *bench {
@@ -99,12 +104,13 @@ func (b *bench) run(drain time.Duration) (stop func()) {
 		b.t.Fatal(err)
 	}
 	client := b.crypto.Serve(b.t)
+	spool, closeSpool := b.openSpool()
 	b.wanted.Store(b.desired)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := pipeline.Run(ctx, pipeline.Config{
-			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: &b.witness,
+			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: &b.witness, Spool: spool,
 			Crypto: client, Notice: b.notice,
 			Renderer: render.New(render.Config{ServerVersion: "15.20", ServerHost: "h"}),
 			Streams:  2, Drain: drain, Progress: b.progress, Hop: obs.NewHop(obs.Discard(), "capture"),
@@ -117,6 +123,7 @@ func (b *bench) run(drain time.Duration) (stop func()) {
 	return func() {
 		cancel()
 		wg.Wait()
+		closeSpool()
 		if err := r.Close(); err != nil {
 			b.t.Error(err)
 		}

@@ -38,6 +38,7 @@ type record struct {
 
 	span         trace.Span
 	acknowledged bool
+	held         bool // closed, and not given to the outbox: it goes behind what is in the spool
 }
 
 // empty says whether the record has nothing to tell.

@@ -42,6 +42,14 @@ func (w *window) advance() []*record {
 	return front
 }
 
+// drop drops the first n records: they are in the spool.
+func (w *window) drop(n int) {
+	for _, r := range w.records[:n] {
+		w.bytes -= len(r.out.Plaintext)
+	}
+	w.records = append([]*record(nil), w.records[n:]...)
+}
+
 // replace puts another record in the place of one that could not be sealed.
 func (w *window) replace(old, with *record) {
 	for i, r := range w.records {

@@ -109,7 +109,10 @@ type checkpoint struct {
 	hash   [4]atomic.Uint64
 	lost   atomic.Uint64
 	atUS   atomic.Uint64
-	_      [64]byte
+
+	spooled     atomic.Uint64
+	durableHash [4]atomic.Uint64
+	_           [24]byte
 }
 
 type waitGroup struct {
@@ -140,6 +143,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.checkpoints)-512]
 	_ = [1]struct{}{}[unsafe.Sizeof(checkpoint{})-128]
 	_ = [1]struct{}{}[unsafe.Offsetof(checkpoint{}.lost)-48]
+	_ = [1]struct{}{}[unsafe.Offsetof(checkpoint{}.durableHash)-72]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.waitGroups)-1024]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.source)-1536]
 	_ = [1]struct{}{}[unsafe.Offsetof(header{}.settingsLength)-4096]

@@ -81,7 +81,7 @@ type Reader struct {
 func (r *Ring) Reader() *Reader {
 	reader := &Reader{ring: r}
 	reader.broken = guarded(r.mem, func() error {
-		p := r.load()
+		p, _ := r.load()
 		reader.begun, reader.at, reader.number, reader.head = p, p.Tail, p.Number, p.Tail
 		reader.cut = r.loadCut()
 		return nil

@@ -55,6 +55,9 @@ type Ring struct {
 
 	// stored is the number of the newest checkpoint: a copy that nobody else can write.
 	stored atomic.Uint64
+	// last and durable are what the newest checkpoint says: copies too.
+	last    atomic.Pointer[Position]
+	durable atomic.Pointer[Durable]
 }
 
 // Open maps the ring at path, which a server has made, and takes capture's lock on it.

@@ -31,6 +31,7 @@ import (
 	"github.com/weir-das/weir/pkg/fault"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
+	"github.com/weir-das/weir/pkg/spoolkey"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	"github.com/weir-das/weir/services/crypto/internal/keys"
 )
@@ -60,8 +61,9 @@ type sealer struct {
 	// cores has one token for each record that may be compressed and encrypted at
 	// a time: more at once would only make each of them later.
 	cores   chan struct{}
-	writers sync.Pool // of *gzip.Writer
-	buffers sync.Pool // of *buffers
+	spool   *spoolkey.Ring // nil where there is no key
+	writers sync.Pool      // of *gzip.Writer
+	buffers sync.Pool      // of *buffers
 }
 
 // buffers is what one record needs on its way. Both grow to the largest record
@@ -101,12 +103,16 @@ func (s *sealer) seal(ctx context.Context, open *cryptov1.SealOpen, r *cryptov1.
 		}
 		span.End()
 	}()
-	if n := len(r.GetPlaintext()); n == 0 || n > maxPlaintext {
+	plaintext, err := s.clear(open, r)
+	if err != nil {
+		return err
+	}
+	if n := len(plaintext); n == 0 || n > maxPlaintext {
 		return fault.As(fault.Invalid, fmt.Errorf("record of %d bytes in clear, want 1 to %d", n, maxPlaintext))
 	}
 	b := s.buffers.Get().(*buffers)
 	defer s.release(b)
-	if err := s.encrypt(ctx, open, r.GetPlaintext(), b); err != nil {
+	if err := s.encrypt(ctx, open, plaintext, b); err != nil {
 		return err
 	}
 	span.SetAttributes(attribute.Int("weir.sealed_bytes", len(b.outer)))

@@ -15,6 +15,7 @@ import (
 	"github.com/weir-das/weir/pkg/fault"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
+	"github.com/weir-das/weir/pkg/spoolkey"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 	"github.com/weir-das/weir/services/crypto/internal/keys"
 	"github.com/weir-das/weir/services/crypto/internal/sign"
@@ -27,7 +28,8 @@ type Options struct {
 	KMS         keys.Generator
 	Keys        Keys
 	Journal     Journal
-	Signer      sign.Signer // of checkpoints
+	Signer      sign.Signer    // of checkpoints
+	Spool       *spoolkey.Ring // opens what captures sealed while the path was down; nil where there is no key
 	Log         *slog.Logger
 	Telemetry   *obs.Telemetry
 }
@@ -58,6 +60,7 @@ func NewServer(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.spool = o.Spool
 	refused, err := o.Telemetry.Meter.Int64Counter("weir.crypto.refused",
 		metric.WithDescription("Records that can never be sealed, told to their sender."))
 	if err != nil {

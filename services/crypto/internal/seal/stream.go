@@ -129,7 +129,7 @@ func (st *stream) take(r *cryptov1.SealRecord) (*item, error) {
 		return nil, fault.As(fault.Invalid, fmt.Errorf("record %d after %d", r.GetSequence(), st.last))
 	}
 	st.last++
-	it := &item{seq: st.last, size: int64(len(r.GetPlaintext())), since: time.Now()}
+	it := &item{seq: st.last, size: int64(len(r.GetPlaintext()) + len(r.GetSealedPlaintext())), since: time.Now()}
 	st.flight = append(st.flight, it)
 	st.bytes += it.size
 	st.setOldest()

@@ -207,7 +207,13 @@ type SealRecord struct {
 	// Spreads records over Kinesis's shards: at most 256 characters.
 	PartitionKey string `protobuf:"bytes,4,opt,name=partition_key,json=partitionKey,proto3" json:"partition_key,omitempty"`
 	// W3C traceparent of the batch. May be empty.
-	Traceparent   string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Traceparent string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The DAS record, sealed to crypto's spool key (pkg/spoolkey) while the path
+	// was down; then plaintext is empty. It opens only in a stream that is opened
+	// as it was sealed, and with the same message_id.
+	SealedPlaintext []byte `protobuf:"bytes,6,opt,name=sealed_plaintext,json=sealedPlaintext,proto3" json:"sealed_plaintext,omitempty"`
+	// Which spool key it is sealed to. Empty beside a plaintext.
+	SpoolKeyId    string `protobuf:"bytes,7,opt,name=spool_key_id,json=spoolKeyId,proto3" json:"spool_key_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +279,20 @@ func (x *SealRecord) GetPartitionKey() string {
 func (x *SealRecord) GetTraceparent() string {
 	if x != nil {
 		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *SealRecord) GetSealedPlaintext() []byte {
+	if x != nil {
+		return x.SealedPlaintext
+	}
+	return nil
+}
+
+func (x *SealRecord) GetSpoolKeyId() string {
+	if x != nil {
+		return x.SpoolKeyId
 	}
 	return ""
 }
@@ -602,6 +622,98 @@ func (x *SignCheckpointResponse) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetSpoolKeyRequest asks for the public spool key.
+type GetSpoolKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSpoolKeyRequest) Reset() {
+	*x = GetSpoolKeyRequest{}
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSpoolKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSpoolKeyRequest) ProtoMessage() {}
+
+func (x *GetSpoolKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSpoolKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetSpoolKeyRequest) Descriptor() ([]byte, []int) {
+	return file_weir_crypto_v1_crypto_proto_rawDescGZIP(), []int{8}
+}
+
+// GetSpoolKeyResponse is the key to seal to from now on.
+type GetSpoolKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The X25519 public key: 32 bytes, or none.
+	PublicKey []byte `protobuf:"bytes,1,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// sha256: and the hash of the public key, in hexadecimal.
+	KeyId         string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSpoolKeyResponse) Reset() {
+	*x = GetSpoolKeyResponse{}
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSpoolKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSpoolKeyResponse) ProtoMessage() {}
+
+func (x *GetSpoolKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSpoolKeyResponse.ProtoReflect.Descriptor instead.
+func (*GetSpoolKeyResponse) Descriptor() ([]byte, []int) {
+	return file_weir_crypto_v1_crypto_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *GetSpoolKeyResponse) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *GetSpoolKeyResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 var File_weir_crypto_v1_crypto_proto protoreflect.FileDescriptor
 
 const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
@@ -617,7 +729,7 @@ const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\n" +
 	"kms_key_id\x18\x03 \x01(\tR\bkmsKeyId\x12%\n" +
 	"\x0ekinesis_stream\x18\x04 \x01(\tR\rkinesisStream\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\"\xac\x01\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\"\xf9\x01\n" +
 	"\n" +
 	"SealRecord\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1c\n" +
@@ -625,7 +737,10 @@ const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\n" +
 	"message_id\x18\x03 \x01(\tR\tmessageId\x12#\n" +
 	"\rpartition_key\x18\x04 \x01(\tR\fpartitionKey\x12 \n" +
-	"\vtraceparent\x18\x05 \x01(\tR\vtraceparent\"\x89\x01\n" +
+	"\vtraceparent\x18\x05 \x01(\tR\vtraceparent\x12)\n" +
+	"\x10sealed_plaintext\x18\x06 \x01(\fR\x0fsealedPlaintext\x12 \n" +
+	"\fspool_key_id\x18\a \x01(\tR\n" +
+	"spoolKeyId\"\x89\x01\n" +
 	"\fSealResponse\x12'\n" +
 	"\x0fdurable_through\x18\x01 \x01(\x04R\x0edurableThrough\x12)\n" +
 	"\x10refused_sequence\x18\x02 \x01(\x04R\x0frefusedSequence\x12%\n" +
@@ -646,11 +761,17 @@ const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\tsignature\x18\x01 \x01(\fR\tsignature\x12\x1c\n" +
 	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x12\x15\n" +
 	"\x06key_id\x18\x03 \x01(\tR\x05keyId\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at2\x86\x02\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x14\n" +
+	"\x12GetSpoolKeyRequest\"K\n" +
+	"\x13GetSpoolKeyResponse\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x01 \x01(\fR\tpublicKey\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId2\xde\x02\n" +
 	"\rCryptoService\x12E\n" +
 	"\x04Seal\x12\x1b.weir.crypto.v1.SealRequest\x1a\x1c.weir.crypto.v1.SealResponse(\x010\x01\x12M\n" +
 	"\bCheckKey\x12\x1f.weir.crypto.v1.CheckKeyRequest\x1a .weir.crypto.v1.CheckKeyResponse\x12_\n" +
-	"\x0eSignCheckpoint\x12%.weir.crypto.v1.SignCheckpointRequest\x1a&.weir.crypto.v1.SignCheckpointResponseB\xb7\x01\n" +
+	"\x0eSignCheckpoint\x12%.weir.crypto.v1.SignCheckpointRequest\x1a&.weir.crypto.v1.SignCheckpointResponse\x12V\n" +
+	"\vGetSpoolKey\x12\".weir.crypto.v1.GetSpoolKeyRequest\x1a#.weir.crypto.v1.GetSpoolKeyResponseB\xb7\x01\n" +
 	"\x12com.weir.crypto.v1B\vCryptoProtoP\x01Z:github.com/weir-das/weir/proto/gen/weir/crypto/v1;cryptov1\xa2\x02\x03WCX\xaa\x02\x0eWeir.Crypto.V1\xca\x02\x0eWeir\\Crypto\\V1\xe2\x02\x1aWeir\\Crypto\\V1\\GPBMetadata\xea\x02\x10Weir::Crypto::V1b\x06proto3"
 
 var (
@@ -665,7 +786,7 @@ func file_weir_crypto_v1_crypto_proto_rawDescGZIP() []byte {
 	return file_weir_crypto_v1_crypto_proto_rawDescData
 }
 
-var file_weir_crypto_v1_crypto_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_weir_crypto_v1_crypto_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_weir_crypto_v1_crypto_proto_goTypes = []any{
 	(*SealRequest)(nil),            // 0: weir.crypto.v1.SealRequest
 	(*SealOpen)(nil),               // 1: weir.crypto.v1.SealOpen
@@ -675,23 +796,27 @@ var file_weir_crypto_v1_crypto_proto_goTypes = []any{
 	(*CheckKeyResponse)(nil),       // 5: weir.crypto.v1.CheckKeyResponse
 	(*SignCheckpointRequest)(nil),  // 6: weir.crypto.v1.SignCheckpointRequest
 	(*SignCheckpointResponse)(nil), // 7: weir.crypto.v1.SignCheckpointResponse
-	(*timestamppb.Timestamp)(nil),  // 8: google.protobuf.Timestamp
+	(*GetSpoolKeyRequest)(nil),     // 8: weir.crypto.v1.GetSpoolKeyRequest
+	(*GetSpoolKeyResponse)(nil),    // 9: weir.crypto.v1.GetSpoolKeyResponse
+	(*timestamppb.Timestamp)(nil),  // 10: google.protobuf.Timestamp
 }
 var file_weir_crypto_v1_crypto_proto_depIdxs = []int32{
-	1, // 0: weir.crypto.v1.SealRequest.open:type_name -> weir.crypto.v1.SealOpen
-	2, // 1: weir.crypto.v1.SealRequest.record:type_name -> weir.crypto.v1.SealRecord
-	8, // 2: weir.crypto.v1.SignCheckpointResponse.at:type_name -> google.protobuf.Timestamp
-	0, // 3: weir.crypto.v1.CryptoService.Seal:input_type -> weir.crypto.v1.SealRequest
-	4, // 4: weir.crypto.v1.CryptoService.CheckKey:input_type -> weir.crypto.v1.CheckKeyRequest
-	6, // 5: weir.crypto.v1.CryptoService.SignCheckpoint:input_type -> weir.crypto.v1.SignCheckpointRequest
-	3, // 6: weir.crypto.v1.CryptoService.Seal:output_type -> weir.crypto.v1.SealResponse
-	5, // 7: weir.crypto.v1.CryptoService.CheckKey:output_type -> weir.crypto.v1.CheckKeyResponse
-	7, // 8: weir.crypto.v1.CryptoService.SignCheckpoint:output_type -> weir.crypto.v1.SignCheckpointResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1,  // 0: weir.crypto.v1.SealRequest.open:type_name -> weir.crypto.v1.SealOpen
+	2,  // 1: weir.crypto.v1.SealRequest.record:type_name -> weir.crypto.v1.SealRecord
+	10, // 2: weir.crypto.v1.SignCheckpointResponse.at:type_name -> google.protobuf.Timestamp
+	0,  // 3: weir.crypto.v1.CryptoService.Seal:input_type -> weir.crypto.v1.SealRequest
+	4,  // 4: weir.crypto.v1.CryptoService.CheckKey:input_type -> weir.crypto.v1.CheckKeyRequest
+	6,  // 5: weir.crypto.v1.CryptoService.SignCheckpoint:input_type -> weir.crypto.v1.SignCheckpointRequest
+	8,  // 6: weir.crypto.v1.CryptoService.GetSpoolKey:input_type -> weir.crypto.v1.GetSpoolKeyRequest
+	3,  // 7: weir.crypto.v1.CryptoService.Seal:output_type -> weir.crypto.v1.SealResponse
+	5,  // 8: weir.crypto.v1.CryptoService.CheckKey:output_type -> weir.crypto.v1.CheckKeyResponse
+	7,  // 9: weir.crypto.v1.CryptoService.SignCheckpoint:output_type -> weir.crypto.v1.SignCheckpointResponse
+	9,  // 10: weir.crypto.v1.CryptoService.GetSpoolKey:output_type -> weir.crypto.v1.GetSpoolKeyResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_weir_crypto_v1_crypto_proto_init() }
@@ -709,7 +834,7 @@ func file_weir_crypto_v1_crypto_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_crypto_v1_crypto_proto_rawDesc), len(file_weir_crypto_v1_crypto_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	CryptoService_Seal_FullMethodName           = "/weir.crypto.v1.CryptoService/Seal"
 	CryptoService_CheckKey_FullMethodName       = "/weir.crypto.v1.CryptoService/CheckKey"
 	CryptoService_SignCheckpoint_FullMethodName = "/weir.crypto.v1.CryptoService/SignCheckpoint"
+	CryptoService_GetSpoolKey_FullMethodName    = "/weir.crypto.v1.CryptoService/GetSpoolKey"
 )
 
 // CryptoServiceClient is the client API for CryptoService service.
@@ -45,6 +46,10 @@ type CryptoServiceClient interface {
 	// SignCheckpoint signs where the chain of an epoch stands, with a key that
 	// only crypto has. The answer has no signature where crypto has no key.
 	SignCheckpoint(ctx context.Context, in *SignCheckpointRequest, opts ...grpc.CallOption) (*SignCheckpointResponse, error)
+	// GetSpoolKey returns the public key to which capture seals what it keeps on
+	// disk while the path is down. Only crypto has the private half. The answer is
+	// empty where crypto has no such key.
+	GetSpoolKey(ctx context.Context, in *GetSpoolKeyRequest, opts ...grpc.CallOption) (*GetSpoolKeyResponse, error)
 }
 
 type cryptoServiceClient struct {
@@ -88,6 +93,16 @@ func (c *cryptoServiceClient) SignCheckpoint(ctx context.Context, in *SignCheckp
 	return out, nil
 }
 
+func (c *cryptoServiceClient) GetSpoolKey(ctx context.Context, in *GetSpoolKeyRequest, opts ...grpc.CallOption) (*GetSpoolKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSpoolKeyResponse)
+	err := c.cc.Invoke(ctx, CryptoService_GetSpoolKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CryptoServiceServer is the server API for CryptoService service.
 // All implementations must embed UnimplementedCryptoServiceServer
 // for forward compatibility.
@@ -107,6 +122,10 @@ type CryptoServiceServer interface {
 	// SignCheckpoint signs where the chain of an epoch stands, with a key that
 	// only crypto has. The answer has no signature where crypto has no key.
 	SignCheckpoint(context.Context, *SignCheckpointRequest) (*SignCheckpointResponse, error)
+	// GetSpoolKey returns the public key to which capture seals what it keeps on
+	// disk while the path is down. Only crypto has the private half. The answer is
+	// empty where crypto has no such key.
+	GetSpoolKey(context.Context, *GetSpoolKeyRequest) (*GetSpoolKeyResponse, error)
 	mustEmbedUnimplementedCryptoServiceServer()
 }
 
@@ -125,6 +144,9 @@ func (UnimplementedCryptoServiceServer) CheckKey(context.Context, *CheckKeyReque
 }
 func (UnimplementedCryptoServiceServer) SignCheckpoint(context.Context, *SignCheckpointRequest) (*SignCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignCheckpoint not implemented")
+}
+func (UnimplementedCryptoServiceServer) GetSpoolKey(context.Context, *GetSpoolKeyRequest) (*GetSpoolKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSpoolKey not implemented")
 }
 func (UnimplementedCryptoServiceServer) mustEmbedUnimplementedCryptoServiceServer() {}
 func (UnimplementedCryptoServiceServer) testEmbeddedByValue()                       {}
@@ -190,6 +212,24 @@ func _CryptoService_SignCheckpoint_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CryptoService_GetSpoolKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSpoolKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).GetSpoolKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_GetSpoolKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).GetSpoolKey(ctx, req.(*GetSpoolKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CryptoService_ServiceDesc is the grpc.ServiceDesc for CryptoService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +244,10 @@ var CryptoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SignCheckpoint",
 			Handler:    _CryptoService_SignCheckpoint_Handler,
+		},
+		{
+			MethodName: "GetSpoolKey",
+			Handler:    _CryptoService_GetSpoolKey_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
