@@ -172,8 +172,8 @@ func sameOpen(a, b *capturev1.SpoolEntry) bool {
 	return x == y
 }
 
-// deliver sends parcels of one stream and returns when the journal has them all,
-// or ctx has ended.
+// deliver sends parcels of one stream. It returns nil when the journal has them
+// all.
 func (s *Spool) deliver(ctx context.Context, crypto cryptov1.CryptoServiceClient, parcels []*parcel, delivered func(int)) error {
 	open := parcels[0].head
 	box := outbox.New(crypto, &cryptov1.SealOpen{
@@ -194,7 +194,7 @@ func (s *Spool) deliver(ctx context.Context, crypto cryptov1.CryptoServiceClient
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		case result := <-box.Results():
 			p := byRecord[result.Record]
 			delete(byRecord, result.Record)
