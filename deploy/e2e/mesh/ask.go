@@ -12,7 +12,8 @@ import (
 
 // Numbers is where a ring stands.
 type Numbers struct {
-	Epoch, Number, Durable, Lost uint64
+	Epoch, Number, Stored, Durable, Lost uint64
+	Spooled                              uint64 // bytes in the spool
 	// Of synchronous mode: whether the path is healthy, and how many sessions were
 	// let go and statements refused.
 	Healthy           bool
@@ -30,7 +31,7 @@ func (m *Mesh) askCapture(ctx context.Context) (Numbers, error) {
 		return Numbers{}, err
 	}
 	return Numbers{
-		Epoch: s.GetEpoch(), Number: s.GetNumber(), Durable: s.GetDurable(), Lost: s.GetLost(),
+		Epoch: s.GetEpoch(), Number: s.GetNumber(), Stored: s.GetStored(), Spooled: s.GetSpoolUsedBytes(), Durable: s.GetDurable(), Lost: s.GetLost(),
 		Healthy: s.GetPath() == capturev1.PathState_PATH_STATE_HEALTHY, Released: s.GetReleased(), Refused: s.GetRefused(),
 	}, nil
 }

@@ -1,0 +1,101 @@
+package mesh_test
+
+import (
+	"bytes"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-das/weir/deploy/e2e/mesh"
+)
+
+// Crypto is dead for longer than the ring lasts, and capture is killed meanwhile
+// and comes back while crypto is still away: with a spool no event is lost, and
+// nothing of them can be read on the database's host.
+func TestSpoolOutlastsTheRing(t *testing.T) {
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, dir := filepath.Join(t.TempDir(), "spool.pem"), filepath.Join(t.TempDir(), "spool")
+	if err := os.WriteFile(keys, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const ring = 1 << 20
+	m := mesh.Start(t, mesh.Options{RingSize: ring, Environment: []string{"WEIR_CRYPTO_SPOOL_KEY_FILE=" + keys, "WEIR_CAPTURE_SPOOL__DIR=" + dir}})
+	m.Eventually(30*time.Second, func() error {
+		_, err := os.Stat(filepath.Join(dir, "public.key"))
+		return err
+	})
+	m.Kill(mesh.Crypto)
+	const rounds, statements, size = 24, 20, 8 << 10
+	var script strings.Builder
+	for range statements {
+		fmt.Fprintf(&script, "SELECT length('canary%s');\n", strings.Repeat("x", size))
+	}
+	for round := range rounds {
+		m.Psql("postgres", script.String())
+		if round == rounds/2 {
+			m.Kill(mesh.Capture)
+			m.StartProcess(mesh.Capture)
+		}
+		// Each round is a sixth of the ring: the next has room if capture keeps up.
+		m.Eventually(60*time.Second, func() error {
+			n, err := m.Numbers()
+			if err == nil && n.Number-n.Stored > 2*statements {
+				err = fmt.Errorf("number %d, stored %d", n.Number, n.Stored)
+			}
+			return err
+		})
+	}
+	n, err := m.Numbers()
+	if err != nil || n.Spooled < rounds*statements*size/20 || n.Durable >= n.Stored || n.Lost != 0 {
+		t.Fatalf("with crypto away: %+v, %v", n, err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil || bytes.Contains(data, []byte("canary")) {
+			t.Errorf("%s: %v, or it holds clear text", f.Name(), err)
+		}
+	}
+	m.StartProcess(mesh.Crypto)
+	m.Psql("postgres", "SELECT 'back'")
+	account, numbers := m.Settle(t)
+	if len(account.Told) != 0 || numbers.Lost != 0 || uint64(account.Kept()) != numbers.Number {
+		t.Errorf("%d events, %d told as lost, of %d numbers", account.Kept(), len(account.Told), numbers.Number)
+	}
+	found := 0
+	for _, e := range account.All() {
+		if text, _ := e.Fields["commandText"].(string); strings.Contains(text, "canary") {
+			found++
+		}
+	}
+	if found != rounds*statements {
+		t.Errorf("%d statements arrived, %d were executed", found, rounds*statements)
+	}
+	if out := m.MustWeir("verify", "--cluster", "test"); !strings.Contains(out, "complete") {
+		t.Errorf("weir verify says:\n%s", out)
+	}
+	m.Eventually(30*time.Second, func() error {
+		n, err := m.Numbers()
+		if err == nil && n.Spooled != 0 {
+			err = fmt.Errorf("%d bytes are left in the spool", n.Spooled)
+		}
+		return err
+	})
+}
