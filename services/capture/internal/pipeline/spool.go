@@ -83,6 +83,7 @@ func (p *pipeline) resumeSpool() error {
 		prev: known.Hash, last: p.hash, first: known.Number + 1, through: p.through,
 		end: end, lost: p.through - known.Number, begun: now, oldest: now,
 	}
+	r.lose(loss{r.first, r.through, r.lost, now, now, das.CauseRefused})
 	_, r.span = p.cfg.Tracer.Start(context.Background(), "capture.record")
 	r.close(p, "")
 	p.window.add(r)
@@ -106,8 +107,9 @@ func (p *pipeline) collect() error {
 	}
 	_, pending := p.cfg.Spool.Pending(p.epoch) // before what is delivered: it gets less, that gets more
 	if m, ok := p.cfg.Spool.Delivered(p.epoch); ok {
-		if m.Lost > p.spooling.lost {
-			p.lost += m.Lost - p.spooling.lost
+		before, lost := p.durable().Number, m.Lost-min(p.spooling.lost, m.Lost)
+		if lost > 0 {
+			p.lost += lost
 			p.spooling.lost = m.Lost
 			p.cfg.Progress.Lost.Store(p.lost)
 		}
@@ -118,6 +120,7 @@ func (p *pipeline) collect() error {
 			p.health.acknowledged = true
 			p.cfg.Progress.Durable.Store(d.Number)
 			p.notary.head.Store(&head{d.Number, d.Hash})
+			p.witnessSpool(before+1, d.Number, lost)
 		}
 	}
 	if pending == p.spooling.pending {
@@ -134,6 +137,18 @@ func (p *pipeline) collect() error {
 		}
 	}
 	return p.advance()
+}
+
+// witnessSpool tells of what came out of the spool, and of what should have.
+func (p *pipeline) witnessSpool(first, last, lost uint64) {
+	if p.cfg.Witness == nil {
+		return
+	}
+	if lost > 0 {
+		now := time.Now()
+		p.cfg.Witness.Missing(p.epoch, first, last, lost, now, now, das.CauseRefused)
+	}
+	p.cfg.Witness.Durable(p.epoch, last)
 }
 
 // spill moves the window into the spool, if the path is down and the ring is
@@ -208,14 +223,15 @@ func (p *pipeline) spoolRecords() []spool.Record {
 // spool. One that is on its way to crypto is taken back; if it arrives, the
 // journal knows its second coming by its message id.
 func (p *pipeline) stored(n int) error {
+	spooled := p.window.records[:n]
 	recalled := make([]*outbox.Record, 0, n)
-	for _, r := range p.window.records[:n] {
+	for _, r := range spooled {
 		recalled = append(recalled, &r.out)
 		p.lost += r.lost
 		r.span.End()
 	}
 	p.outbox.Recall(recalled...)
-	end := p.window.records[n-1].end
+	end := spooled[n-1].end
 	end.Lost = p.lost
 	p.window.drop(n)
 	if !p.spooling.pending {
@@ -226,5 +242,13 @@ func (p *pipeline) stored(n int) error {
 		return fmt.Errorf("moving the tail to %d: %w", end.Number, err)
 	}
 	p.cfg.Progress.Lost.Store(end.Lost)
+	// The gaps in them are in the ring's count now, and will be told by the stream.
+	if p.cfg.Witness != nil {
+		for _, r := range spooled {
+			for _, l := range r.losses {
+				p.cfg.Witness.Missing(p.epoch, l.first, l.last, l.count, l.from, l.to, l.cause)
+			}
+		}
+	}
 	return nil
 }
