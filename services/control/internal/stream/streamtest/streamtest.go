@@ -173,6 +173,11 @@ func (w *World) SignCheckpoint(context.Context, *cryptov1.SignCheckpointRequest)
 	return &cryptov1.SignCheckpointResponse{}, nil
 }
 
+// GetSpoolKey has no key: nobody here asks.
+func (w *World) GetSpoolKey(context.Context, *cryptov1.GetSpoolKeyRequest) (*cryptov1.GetSpoolKeyResponse, error) {
+	return &cryptov1.GetSpoolKeyResponse{}, nil
+}
+
 // CheckKey answers what Refuse set.
 func (w *World) CheckKey(_ context.Context, req *cryptov1.CheckKeyRequest) (*cryptov1.CheckKeyResponse, error) {
 	return &cryptov1.CheckKeyResponse{KeyArn: "arn:aws:kms:eu-central-1:123456789012:key/" + req.GetKmsKeyId()}, w.call("CheckKey", func() error {
