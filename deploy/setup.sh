@@ -26,6 +26,9 @@ have aws || need awscli
 have node || need nodejs
 have npm || need npm
 have jq || need jq
+# The package that a test builds and unpacks.
+have dpkg-shlibdeps || need dpkg-dev
+have strip || need binutils
 
 major=""
 if have apt-get; then
