@@ -34,6 +34,7 @@ type Replica struct {
 	mu      sync.Mutex
 	journal []*cryptov1.SealRecord
 	streams int
+	open    int
 	away    bool
 }
 
@@ -68,6 +69,14 @@ func (r *Replica) Streams() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.streams
+}
+
+// Open is how many streams are open. While one is, a record that a sender which
+// is gone has sent may still be journalled.
+func (r *Replica) Open() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open
 }
 
 // GetSpoolKey implements CryptoService.
@@ -117,6 +126,14 @@ func (r *Replica) CheckKey(context.Context, *cryptov1.CheckKeyRequest) (*cryptov
 
 // Seal implements CryptoService.
 func (r *Replica) Seal(stream grpc.BidiStreamingServer[cryptov1.SealRequest, cryptov1.SealResponse]) error {
+	r.mu.Lock()
+	r.open++
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.open--
+	}()
 	first, err := stream.Recv()
 	if err != nil || first.GetOpen().GetClusterResourceId() == "" {
 		return status.Error(codes.InvalidArgument, "the first message does not open the stream")

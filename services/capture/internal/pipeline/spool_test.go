@@ -282,6 +282,8 @@ func TestDamagedSpoolIsTold(t *testing.T) {
 			b.crypto.SetAway(true)
 			b.outlast(30)
 			stop()
+			// What the first capture sent is not to arrive after it is told as lost.
+			b.eventually("all streams over", func() bool { return b.crypto.Open() == 0 })
 			damage(t, b.spoolDir)
 			b.crypto.SetAway(false)
 			stop = b.run(time.Second)
