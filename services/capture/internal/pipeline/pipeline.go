@@ -112,6 +112,9 @@ type pipeline struct {
 	stopped   bool // nothing more is read; what was read is delivered
 	wanted    *controlv1.Desired
 	sent      time.Time // when the last record was closed
+	gathering time.Time // since when the open record waits for more sessions; zero when it does not
+	crowd     crowd
+	load      *load
 	health    health
 	spooling  spooling
 }
@@ -122,6 +125,7 @@ type pipeline struct {
 // read. What is not acknowledged when Run returns is still in the ring.
 func Run(ctx context.Context, cfg Config) error {
 	p := newPipeline(cfg)
+	defer p.load.close()
 
 	// The outbox outlives ctx, to deliver what is drained.
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -151,6 +155,7 @@ func newPipeline(cfg Config) *pipeline {
 		losses:             losses{log: cfg.Log},
 		nap:                minNap,
 		health:             newHealth(cfg),
+		load:               newLoad(),
 	}
 	if position.Number == 0 {
 		p.hash = chain.Genesis(p.epoch)
@@ -236,7 +241,7 @@ func (p *pipeline) fill(now time.Time) error {
 	}
 	if p.open != nil && !p.window.full() && (now.Sub(p.open.begun) >= maxRecordAge || p.hurried(now)) {
 		p.send()
-		p.sent = now
+		p.sent, p.gathering = now, time.Time{}
 	}
 	if now.After(p.nextBeat) {
 		p.nextBeat = now.Add(heartbeatEvery)
@@ -256,6 +261,7 @@ func (p *pipeline) drained() bool {
 func (p *pipeline) send() {
 	r := p.open
 	p.open = nil
+	p.crowd.turn()
 	r.close(p, obs.InjectTraceparent(trace.ContextWithSpan(context.Background(), r.span)))
 	p.window.add(r)
 	p.cfg.Hop.In(int(r.events))
