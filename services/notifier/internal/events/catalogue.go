@@ -70,7 +70,7 @@ func Catalogue() []Entry {
 			Kind: notifierv1.EventKind_EVENT_KIND_LOSS_BEGAN, ID: "WEIR-EVENT-0003",
 			SourceType: sourceInstance, Category: categoryFailure,
 			Message: "Activity of the database instance is being lost: a loss window opens.",
-			ToDo:    "Look at the cause. `ring_full`: find out why records do not reach the journal (`weir stream status`, the metrics of crypto and NATS), and raise `weir.ring_size` if the outage was an ordinary one. `torn`: a session or the server was killed. `corrupt`: somebody with the server's account wrote into the ring; treat it as an attack. `refused`: see capture's log.",
+			ToDo:    "Look at the cause. `ring_full`: find out why records do not reach the journal (`weir stream status`, the metrics of crypto and NATS), and raise `weir.ring_size` if the outage was an ordinary one. `torn`: a session or the server was killed. `corrupt`: somebody with the server's account wrote into the ring; treat it as an attack. `refused`: see capture's log. `unnumbered`: a session stood still with the ring's lock, or somebody with the server's account holds it; the stream shows no hole.",
 			From:    []string{"capture.weir"}, Detail: true, Window: true,
 		},
 		{

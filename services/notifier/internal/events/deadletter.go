@@ -60,12 +60,23 @@ func (d *DeadLetters) Keep(ctx context.Context, l *notifierv1.DeadLetter) error 
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	subject := letterRoot + sourceToken(l.GetSink()) + "." + KeyToken(l.GetEvent().GetIdempotencyKey())
-	_, err = d.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err = d.js.PublishMsg(ctx, &nats.Msg{Subject: letterSubject(l), Data: data}, jetstream.WithExpectLastSequencePerSubject(0))
 	if err != nil && !isKept(err) {
 		return unavailable(doing, err)
 	}
 	return nil
+}
+
+// Remove forgets one.
+func (d *DeadLetters) Remove(ctx context.Context, l *notifierv1.DeadLetter) error {
+	if err := d.stream.Purge(ctx, jetstream.WithPurgeSubject(letterSubject(l))); err != nil {
+		return unavailable("forgetting a dead letter of "+l.GetSink(), err)
+	}
+	return nil
+}
+
+func letterSubject(l *notifierv1.DeadLetter) string {
+	return letterRoot + sourceToken(l.GetSink()) + "." + KeyToken(l.GetEvent().GetIdempotencyKey())
 }
 
 // List returns dead letters, oldest first: of one sink, or of all where sink is
