@@ -81,6 +81,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		if s.spool, err = spool.Open(cfg.Spool.Dir, cfg.Spool.MaxBytes, log); err != nil {
 			return err
 		}
+		s.epochs.spool = s.spool
 		defer func() { err = errors.Join(err, s.spool.Close()) }()
 	}
 	if err := s.observe(tel); err != nil {

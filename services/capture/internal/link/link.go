@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/weir-das/weir/pkg/backoff"
 	"github.com/weir-das/weir/pkg/fault"
@@ -37,7 +38,10 @@ type Link struct {
 	before     func(*controlv1.InstanceReport)
 	log        *slog.Logger
 
-	epoch uint64 // of the last report; belongs to reportAlways
+	// known is the last report of a ring, by this capture or one before it; asked
+	// says that control was asked for that. They belong to reportAlways.
+	known *controlv1.InstanceReport
+	asked bool
 
 	// mu guards desired and changed.
 	mu      sync.Mutex
@@ -184,8 +188,9 @@ func (l *Link) reportOnce(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportEvery)
 	defer cancel()
-	err := l.askBefore(ctx, report.GetEpoch())
+	err := l.askBefore(ctx)
 	if err == nil {
+		l.compare(report)
 		_, err = l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{
 			ClusterId: l.clusterID, InstanceId: l.instanceID, Report: report,
 		})
@@ -195,22 +200,45 @@ func (l *Link) reportOnce(ctx context.Context) {
 	}
 }
 
-// askBefore asks what was reported last, once for each epoch and before the
-// first report of it takes the other's place: a ring that went with its host is
+// askBefore asks what was reported last, before the first report takes its place,
+// and be it of a capture that has no ring yet: one that went with its host is
 // known by that alone.
-func (l *Link) askBefore(ctx context.Context, epoch uint64) error {
-	if epoch == 0 || epoch == l.epoch {
+func (l *Link) askBefore(ctx context.Context) error {
+	if l.asked {
 		return nil
 	}
 	answer, err := l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: l.clusterID, InstanceId: l.instanceID, Ask: true})
 	if err != nil {
 		return err
 	}
-	if last := answer.GetLast(); last.GetEpoch() != 0 && last.GetEpoch() != epoch {
-		l.before(last)
+	l.asked = true
+	if last := answer.GetLast(); last.GetEpoch() != 0 {
+		l.known = last
 	}
-	l.epoch = epoch
 	return nil
+}
+
+// compare holds a report against what is known. One of a capture without a ring
+// says what that is: the next capture must still hear of it.
+func (l *Link) compare(report *controlv1.InstanceReport) {
+	known := l.known
+	if report.GetEpoch() != 0 {
+		if known != nil && known.GetEpoch() != report.GetEpoch() {
+			l.before(known)
+		}
+		l.known = proto.CloneOf(report)
+		l.known.ReportedAt = timestamppb.Now()
+		return
+	}
+	if known == nil {
+		return
+	}
+	report.Epoch, report.Number, report.Durable, report.Lost = known.GetEpoch(), known.GetNumber(), known.GetDurable(), known.GetLost()
+	report.Released, report.Refused, report.Unnumbered = known.GetReleased(), known.GetRefused(), known.GetUnnumbered()
+	report.EngineVersion, report.SeenAt = known.GetEngineVersion(), known.GetReportedAt()
+	if known.GetSeenAt() != nil {
+		report.SeenAt = known.GetSeenAt()
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -16,6 +16,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/capture/internal/link"
 )
@@ -183,5 +186,55 @@ func TestTheEpochBeforeIsHeardOf(t *testing.T) {
 	}
 	if len(heard) != 0 {
 		t.Errorf("heard of it %d times more, want once", len(heard))
+	}
+}
+
+// A capture that has no ring yet does not make control forget the last one, not
+// even if it is started again: whoever finds the next ring hears of the one before.
+func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
+	seen := timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60, ReportedAt: seen}}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	controlv1.RegisterControlServiceServer(server, c)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(lis) })
+	defer func() { conn.Close(); server.Stop(); wg.Wait() }()
+	for _, ring := range []*controlv1.InstanceReport{{Generation: 1}, {Generation: 2}, {Generation: 3, Epoch: 2, Number: 5, EngineRunning: true}} {
+		heard := make(chan *controlv1.InstanceReport, 10)
+		l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+			func() *controlv1.InstanceReport { return proto.CloneOf(ring) },
+			func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(context.Background())
+		wg.Go(func() { _ = l.Run(ctx) })
+		var last *controlv1.InstanceReport
+		for deadline := time.Now().Add(30 * time.Second); last.GetGeneration() != ring.GetGeneration(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("generation %d was never reported", ring.GetGeneration())
+			}
+			c.mu.Lock()
+			last = c.last
+			c.mu.Unlock()
+		}
+		cancel()
+		if ring.GetEpoch() != 0 {
+			if before := <-heard; before.GetEpoch() != 1 || before.GetNumber() != 70 || before.GetDurable() != 60 || !before.GetSeenAt().AsTime().Equal(seen.AsTime()) {
+				t.Errorf("heard %v, want what was seen last of epoch 1", before)
+			}
+			continue
+		}
+		if last.GetEpoch() != 1 || last.GetNumber() != 70 || last.GetDurable() != 60 || last.GetEngineRunning() || !last.GetSeenAt().AsTime().Equal(seen.AsTime()) {
+			t.Errorf("reported %v, want what is known of epoch 1", last)
+		}
+		if len(heard) != 0 {
+			t.Errorf("without a ring, heard %v", <-heard)
+		}
 	}
 }
