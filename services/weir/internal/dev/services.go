@@ -100,7 +100,7 @@ func (m *mesh) startServices(s services) {
 	m.start(s.crypto, func(ctx context.Context, b base, log *slog.Logger) error {
 		return crypto.Run(ctx, crypto.Config{
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis, Journal: jc(b),
-			KMSEndpoint: m.file.AWSEndpoint, Region: region, SigningKeyFile: m.dir.signing(),
+			KMSEndpoint: m.file.AWSEndpoint, Region: region, SigningKeyFile: m.dir.signing(), SpoolKeyFile: m.spool.keyFile,
 		}, log)
 	})
 	m.start(s.control, func(ctx context.Context, b base, log *slog.Logger) error {
@@ -118,7 +118,7 @@ func (m *mesh) startCapture(b base) {
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis,
 			RingFile: m.ring, ClusterID: clusterID, InstanceID: instanceID,
 			Control: m.file.GRPC.Control, Crypto: m.file.GRPC.Crypto, Notifier: m.file.GRPC.Notifier,
-			ServerHost: "127.0.0.1",
+			ServerHost: "127.0.0.1", Spool: m.spool.config,
 		}
 		if m.PgauditLog != "" {
 			cfg.PgauditLog.Pattern = filepath.Join(m.PgauditLog, "*.csv*")
