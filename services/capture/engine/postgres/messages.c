@@ -86,8 +86,6 @@ put_message(char type, const char *body, size_t length)
 			break;
 		case 'V': /* FunctionCallResponse */
 			weir_client_called();
-			if (weir_synchronous())
-				weir_sync_answer(false, true);
 			break;
 		case 'E': /* ErrorResponse */
 			on_error(body, length);
