@@ -76,12 +76,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		log:    log,
 	}
 	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, func(last *controlv1.InstanceReport) { s.epochs.heard(s.teller, last) }, log)
-	s.link.Unknown = s.teller.Unknown
 	s.hop.Oldest(s.oldest)
 	if cfg.Spool.Dir != "" {
 		if s.spool, err = spool.Open(cfg.Spool.Dir, cfg.Spool.MaxBytes, log); err != nil {
 			return err
 		}
+		s.epochs.spool = s.spool
 		defer func() { err = errors.Join(err, s.spool.Close()) }()
 	}
 	if err := s.observe(tel); err != nil {

@@ -7,6 +7,7 @@ import (
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/capture/internal/notice"
 	"github.com/weir-das/weir/services/capture/internal/ring"
+	"github.com/weir-das/weir/services/capture/internal/spool"
 )
 
 // epochs knows how far each epoch came, and tells it when another one is there:
@@ -18,13 +19,28 @@ type epochs struct {
 	mu    sync.Mutex
 	known notice.EpochEnd // of the epoch that is read, or was last
 	told  uint64          // the epoch whose end was told last
+	spool *spool.Spool    // nil where there is none
+}
+
+// safe is up to which number nothing of an epoch is lost with its ring: what the
+// journal does not have of that the spool has.
+func (e *epochs) safe(epoch, durable uint64) uint64 {
+	if e.spool != nil {
+		if last, pending := e.spool.Pending(epoch); pending {
+			durable = max(durable, last.Number)
+		}
+		if m, ok := e.spool.Delivered(epoch); ok {
+			durable = max(durable, m.Number)
+		}
+	}
+	return durable
 }
 
 // seen follows the ring.
 func (e *epochs) seen(s ring.Status) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.known = notice.EpochEnd{Epoch: s.Epoch, Number: s.Number, Durable: s.Durable, LowerBound: true, LastSeen: time.Now()}
+	e.known = notice.EpochEnd{Epoch: s.Epoch, Number: s.Number, Durable: e.safe(s.Epoch, s.Durable), LowerBound: true, LastSeen: time.Now()}
 }
 
 // end is called when nothing more is read from r. Where no server is left and
@@ -62,11 +78,16 @@ func (e *epochs) heard(t *notice.Teller, last *controlv1.InstanceReport) {
 		return
 	}
 	e.told = last.GetEpoch()
+	seen := last.GetReportedAt()
+	if last.GetSeenAt() != nil {
+		seen = last.GetSeenAt()
+	}
 	end := notice.EpochEnd{
-		Epoch: last.GetEpoch(), Number: last.GetNumber(), Durable: last.GetDurable(), LowerBound: true,
-		LastSeen: last.GetReportedAt().AsTime(),
+		Epoch: last.GetEpoch(), Number: last.GetNumber(), Durable: e.safe(last.GetEpoch(), last.GetDurable()), LowerBound: true,
+		LastSeen: seen.AsTime(),
 		Detail:   "The ring went while no capture saw it; this is what the last one had reported.",
 	}
+	end.Number = max(end.Number, end.Durable) // the spool may know more
 	end.Ended = endOf(end, e.known.Epoch)
 	t.EpochEnded(end)
 }

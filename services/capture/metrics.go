@@ -18,6 +18,11 @@ func (s *station) observe(tel *obs.Telemetry) error {
 	if err != nil {
 		return fmt.Errorf("making a metric: %w", err)
 	}
+	unnumbered, err := tel.Meter.Int64ObservableCounter("weir.capture.unnumbered",
+		metric.WithDescription("Events of this epoch that could not even get a number. Alert on it."))
+	if err != nil {
+		return fmt.Errorf("making a metric: %w", err)
+	}
 	gauge := func(name, unit, help string) metric.Int64ObservableGauge {
 		g, gaugeErr := tel.Meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
 		if err == nil && gaugeErr != nil {
@@ -44,6 +49,7 @@ func (s *station) observe(tel *obs.Telemetry) error {
 			return nil
 		}
 		o.ObserveInt64(lost, int64(s.progress.Lost.Load()))
+		o.ObserveInt64(unnumbered, int64(status.Unnumbered))
 		o.ObserveInt64(used, int64(status.Head-min(status.Tail, status.Head)))
 		o.ObserveInt64(size, int64(status.Size))
 		up := int64(0)
@@ -52,7 +58,7 @@ func (s *station) observe(tel *obs.Telemetry) error {
 		}
 		o.ObserveInt64(running, up)
 		return nil
-	}, lost, used, size, spoolUsed, spoolSize, running)
+	}, lost, unnumbered, used, size, spoolUsed, spoolSize, running)
 	if err != nil {
 		return fmt.Errorf("making a metric: %w", err)
 	}

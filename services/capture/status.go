@@ -45,6 +45,7 @@ func (w *engineWatch) look(s *station, r *ring.Ring) error {
 	before, starts := w.state, w.starts
 	w.state, w.starts = status.State, status.Starts
 	w.loss.look(s, r, status)
+	s.teller.Unnumbered(status.Epoch, status.Unnumbered, time.Now())
 	s.epochs.seen(status)
 	desired, _ := s.link.Desired()
 	running := status.State == ring.EngineRunning
@@ -92,7 +93,7 @@ func (s *station) snapshot() (status ring.Status, generation uint64, ok bool) {
 // report is what control hears.
 func (s *station) report() *controlv1.InstanceReport {
 	status, generation, ok := s.snapshot()
-	report := &controlv1.InstanceReport{Generation: generation, Source: s.source(), Trouble: shorten(s.progress.Trouble())}
+	report := &controlv1.InstanceReport{Generation: generation, Source: s.source(), Spool: s.spoolReport()}
 	if !ok {
 		return report
 	}
@@ -105,17 +106,23 @@ func (s *station) report() *controlv1.InstanceReport {
 	report.Path = controlv1.PathState(status.Path)
 	report.Released = status.Released
 	report.Refused = status.Refused
+	report.Unnumbered = status.Unnumbered
 	return report
 }
 
-// maxTrouble bounds what control is told of a trouble, in bytes.
-const maxTrouble = 600
-
-func shorten(text string) string {
-	if len(text) > maxTrouble {
-		text = strings.ToValidUTF8(text[:maxTrouble], "") + "…"
+// spoolReport is what control hears of the spool, nil where there is none.
+func (s *station) spoolReport() *controlv1.Spool {
+	if s.spool == nil {
+		return nil
 	}
-	return text
+	status := s.spool.Status()
+	report := &controlv1.Spool{
+		UsedBytes: uint64(status.Used), MaxBytes: uint64(status.Limit), Events: status.Events, State: controlv1.SpoolState(status.State),
+	}
+	if !status.Since.IsZero() {
+		report.Since = timestamppb.New(status.Since)
+	}
+	return report
 }
 
 // statusServer answers CaptureService.
@@ -147,6 +154,7 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 		Released:      status.Released,
 		Refused:       status.Refused,
 		Source:        s.station.source(),
+		Unnumbered:    status.Unnumbered,
 	}
 	if s.station.spool != nil {
 		answer.SpoolUsedBytes, answer.SpoolBytes = uint64(s.station.spool.Used()), uint64(s.station.spool.Limit())

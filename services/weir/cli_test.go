@@ -57,6 +57,8 @@ func TestCalledWrongly(t *testing.T) {
 		{"verify --from latest", "--from latest", "weir verify --help"},
 		{"verify --records a --cluster b", "--records", "weir verify --help"},
 		{"dev --ring-size lots", "is no size", "weir dev --help"},
+		{"dev --spool lots", "is no size", "weir dev --help"},
+		{"dev --spool 4KiB", "want 1MiB or more", "weir dev --help"},
 		{"dev --ring a --pgaudit-log b", "--ring and --pgaudit-log", "weir dev --help"},
 		{"dev --pgaudit-log a --port 1", "--pgaudit-log follows a server of your own", "weir dev --help"},
 		{"dev --pgaudit-log a --mode sync", "no session can be made to wait", "weir dev --help"},

@@ -202,9 +202,9 @@ func TestDev(t *testing.T) {
 		}
 	})
 
-	t.Run("again", func(t *testing.T) {
+	t.Run("again, synchronous", func(t *testing.T) {
 		m = m.on(t)
-		m = start(t, whole, dir, "--module", so, "--quiet")
+		m = start(t, whole, dir, append([]string{"--module", so, "--quiet", "--ring-size", "1MiB"}, syncFlags...)...)
 		if m.file.ClusterResourceID != first.ClusterResourceID || m.file.KinesisStream != first.KinesisStream || m.file.SecretAccessKey != first.SecretAccessKey {
 			t.Errorf("the second start has %+v, want the cluster and credentials of the first, %+v", m.file, first)
 		}
@@ -213,6 +213,7 @@ func TestDev(t *testing.T) {
 		if m.stdout() != "" {
 			t.Errorf("--quiet shows %q", m.stdout())
 		}
+		m.isSynchronous()
 	})
 
 	t.Run("killed", func(t *testing.T) {
@@ -223,13 +224,16 @@ func TestDev(t *testing.T) {
 		m.signal(syscall.SIGKILL)
 		m.wait()
 		gone(t, "PostgreSQL", pid)
-		m = start(t, whole, dir, "--module", so, "--quiet")
+		m = start(t, whole, dir, "--module", so, "--quiet", "--ring-size", "1MiB")
 		m.query("select n from kept")
 		m.awaitText("select n from kept")
+		m.isSynchronous() // as it was when the directory was used before
 	})
 
 	t.Run("hurried", func(t *testing.T) {
 		m = m.on(t)
+		m.weir("stream", "start", "--kms-key", "alias/weir-dev", "--mode", "async", "--wait")
+		m.keyWorks(false) // for the next start
 		pid := m.postmaster()
 		// The first signal's stop hangs on a server that does nothing.
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -243,8 +247,16 @@ func TestDev(t *testing.T) {
 			t.Errorf("exit code %d after two signals, want 1:\n%s", code, m.stderr())
 		}
 		gone(t, "PostgreSQL", pid)
-		m = start(t, whole, dir, "--module", so, "--quiet")
+	})
+
+	t.Run("an outage longer than the ring lasts", func(t *testing.T) {
+		m = m.on(t)
+		m = start(t, whole, dir, "--module", so, "--quiet", "--ring-size", "1MiB", "--spool", "64MiB")
+		m.spools()
 		m.stop()
+		if !strings.Contains(m.stderr(), "and all of them delivered to Kinesis") {
+			t.Errorf("the end does not say what was delivered:\n%s", m.stderr())
+		}
 	})
 }
 

@@ -254,14 +254,13 @@ func events(t *testing.T, lines string) []event {
 // awaitText waits until the stream holds a statement, and returns all that it holds.
 func (m *mesh) awaitText(text string) []event {
 	m.t.Helper()
-	for range 100 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		all := events(m.t, m.weir("tail", "--no-follow", "--format", "json"))
 		for _, e := range all {
 			if e.Text == text {
 				return all
 			}
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	m.t.Fatalf("%q does not arrive in the stream:\n%s", text, m.stderr())
 	return nil

@@ -67,7 +67,7 @@ func TestAccount(t *testing.T) {
 				data := filepath.Join(b.dir, "perf.data")
 				record := exec.Command(perf, "record", "--quiet", "--all-cpus", "--event", "cpu-clock", "--freq", strconv.Itoa(sampleHz), "--call-graph", "dwarf,8192",
 					"--output", data, "--", filepath.Join(pg.BinDir(), "pgbench"))
-				record.Args = append(append(record.Args, c.args()...), pg.DSN("postgres", "postgres"))
+				record.Args = append(append(record.Args, c.args(*seconds)...), pg.DSN("postgres", "postgres"))
 				out, err := record.CombinedOutput()
 				if err != nil {
 					t.Fatalf("perf record: %v: %s", err, out)
@@ -90,18 +90,6 @@ func columnMedian(rows [][]float64, column int) float64 {
 	}
 	slices.Sort(values)
 	return values[len(values)/2]
-}
-
-var processedLine = regexp.MustCompile(`actually processed: ([0-9]+)`)
-
-func transactions(t *testing.T, out string) float64 {
-	t.Helper()
-	m := processedLine.FindStringSubmatch(out)
-	if m == nil {
-		t.Fatalf("pgbench did not say how many transactions: %s", out)
-	}
-	n, _ := strconv.ParseFloat(m[1], 64)
-	return n
 }
 
 // account is nanoseconds an event for each step, their sum, and its share of the server's time in percent.

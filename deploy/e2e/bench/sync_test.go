@@ -3,6 +3,7 @@
 package bench_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,41 +22,42 @@ import (
 // syncClients is how many clients the throughput is measured with.
 const syncClients = 32
 
-// variant is one way to record TPC-B.
+// variant is one way to record TPC-B, on a server of its own.
 type variant struct {
-	name   string
-	server string   // whose database: servers run at the same time, each on its own
-	mode   []string // of the stream; nil where there is none
+	name  string
+	mode  []string // of the stream; nil where there is no module
+	peers bool     // the journal is on three NATS servers
 }
-
-// The servers: without the module, with the journal on one NATS server, and on three.
-const alone, onOne, onThree = "none", "one", "three"
 
 var variants = []variant{
-	{"none", alone, nil},
-	{"async", onOne, []string{"--mode", "async"}},
-	{"sync, transaction", onOne, []string{"--mode", "sync", "--sync-level", "transaction", "--sync-timeout", "1m"}},
-	{"sync, statement", onOne, []string{"--mode", "sync", "--sync-level", "statement", "--sync-timeout", "1m"}},
-	{"sync, transaction, three peers", onThree, []string{"--mode", "sync", "--sync-level", "transaction", "--sync-timeout", "1m"}},
+	{"none", nil, false},
+	{"async", []string{"--mode", "async"}, false},
+	{"sync, transaction", []string{"--mode", "sync", "--sync-level", "transaction", "--sync-timeout", "1m"}, false},
+	{"sync, statement", []string{"--mode", "sync", "--sync-level", "statement", "--sync-timeout", "1m"}, false},
+	{"sync, transaction, three peers", []string{"--mode", "sync", "--sync-level", "transaction", "--sync-timeout", "1m"}, true},
 }
+
+var only = flag.String("variants", "", "run only the variants that match this pattern, and none")
 
 // TestSync measures what synchronous mode costs: the throughput of TPC-B with 32
 // clients, and what a single client waits longer for a transaction, beside the
-// time that one fdatasync takes here. Every round runs every variant, in an order
-// that turns; what counts is the median over the rounds of the share of, and the
-// difference to, the unaudited run beside it.
+// time that one fdatasync takes here. In every round the variants take turns of a
+// quarter of a second; what counts is the median over the rounds of the share of,
+// and the difference to, the unaudited run.
 func TestSync(t *testing.T) {
+	want, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.mode != nil && !want.MatchString(v.name) })
 	s := &syncBoard{
-		board: board{t: t, dir: scratch(t)}, servers: map[string]*postgres.Server{}, meshes: map[string]*mesh.Mesh{},
+		board: board{t: t, dir: scratch(t)}, meshes: map[string]*mesh.Mesh{},
 		tps: map[string][]float64{}, p50: map[string][]time.Duration{},
 	}
-	s.fill([]string{alone, onOne, onThree})
 	s.serveAll()
 	s.fsync = append(s.fsync, s.measureFsync())
-	for round := range *rounds {
-		for i := range variants {
-			s.run(variants[(i+round)%len(variants)])
-		}
+	for range *rounds {
+		s.measure()
 		s.fsync = append(s.fsync, s.measureFsync())
 	}
 	s.print()
@@ -69,7 +71,7 @@ func TestSync(t *testing.T) {
 // syncBoard is the databases and the results so far, by variant, one for each round.
 type syncBoard struct {
 	board
-	servers map[string]*postgres.Server
+	servers []*postgres.Server // of variants
 	meshes  map[string]*mesh.Mesh
 	tps     map[string][]float64
 	p50     map[string][]time.Duration // of one client's transactions
@@ -77,36 +79,42 @@ type syncBoard struct {
 }
 
 func (s *syncBoard) serveAll() {
-	for _, name := range []string{alone, onOne, onThree} {
-		o := s.options(name)
-		if name != alone {
-			m := mesh.Start(s.t, mesh.Options{NoServer: true, NoStream: true, Peers: name == onThree})
+	var names []string
+	for _, v := range variants {
+		names = append(names, v.name)
+	}
+	s.fill(names)
+	for _, v := range variants {
+		o := s.options(v.name)
+		if v.mode != nil {
+			m := mesh.Start(s.t, mesh.Options{NoServer: true, NoStream: true, Peers: v.peers})
 			o.Module, o.RingFile = m.Module(), m.Ring()
-			s.meshes[name] = m
+			s.meshes[v.name] = m
 		}
-		s.servers[name] = s.start(o)
-		s.pgbench(s.servers[name], "-n", "-S", "-c", "4", "-j", "2", "-T", "5")
+		pg := s.start(o)
+		s.servers = append(s.servers, pg)
+		if v.mode != nil {
+			s.meshes[v.name].StartStream(v.mode...)
+		}
+		s.pgbench(pg, "-n", "-S", "-c", "4", "-j", "2", "-T", "5")
 	}
 }
 
-// run measures a variant: TPC-B with many clients, and with one.
-func (s *syncBoard) run(v variant) {
-	pg := s.servers[v.server]
-	if v.mode != nil {
-		s.meshes[v.server].StartStream(v.mode...)
+// measure runs a round: TPC-B with many clients, and with one.
+func (s *syncBoard) measure() {
+	tps := takeTurns(s.t, s.servers, cell{"tpcb", "simple", syncClients})
+	var logs [][]string
+	prefix := filepath.Join(s.dir, "log-")
+	for i := range variants {
+		logs = append(logs, []string{"-l", "--log-prefix=" + prefix + strconv.Itoa(i)})
 	}
-	out := s.pgbench(pg, cell{"tpcb", "simple", syncClients}.args()...)
-	found := tpsLine.FindStringSubmatch(out)
-	if found == nil {
-		s.t.Fatalf("pgbench printed no tps:\n%s", out)
+	takeTurns(s.t, s.servers, cell{"tpcb", "simple", 1}, logs...)
+	for i, v := range variants {
+		all := latenciesOf(s.t, prefix+strconv.Itoa(i))
+		p50 := all[len(all)/2]
+		s.tps[v.name], s.p50[v.name] = append(s.tps[v.name], tps[i]), append(s.p50[v.name], p50)
+		fmt.Printf("%-32s %8.0f tps with %d clients   p50 %v, p99 %v of one client\n", v.name, tps[i], syncClients, p50, all[len(all)*99/100])
 	}
-	tps, _ := strconv.ParseFloat(found[1], 64)
-	prefix := filepath.Join(s.dir, "log")
-	s.pgbench(pg, append(cell{"tpcb", "simple", 1}.args(), "-l", "--log-prefix="+prefix)...)
-	all := latenciesOf(s.t, prefix)
-	p50 := all[len(all)/2]
-	s.tps[v.name], s.p50[v.name] = append(s.tps[v.name], tps), append(s.p50[v.name], p50)
-	fmt.Printf("%-32s %8.0f tps with %d clients   p50 %v, p99 %v of one client\n", v.name, tps, syncClients, p50, all[len(all)*99/100])
 }
 
 var fdatasyncLine = regexp.MustCompile(`(?m)^\s+fdatasync\s+[0-9.]+ ops/sec\s+([0-9.]+) usecs/op`)
@@ -133,7 +141,7 @@ func (s *syncBoard) measureFsync() time.Duration {
 
 // print prints the table of docs/benchmarks.md.
 func (s *syncBoard) print() {
-	base, single, fsync := s.tps[alone], s.p50[alone], median(s.fsync)
+	base, single, fsync := s.tps[variants[0].name], s.p50[variants[0].name], median(s.fsync)
 	fmt.Printf("\n%d processors, scale %d, %d clients (one for %.0f tps), %d s each, one fdatasync %v, median of %d rounds\n\n",
 		runtime.NumCPU(), *scale, syncClients, middle(base)/syncClients, *seconds, fsync, *rounds)
 	fmt.Printf("| TPC-B simple | tps, %d clients | of unaudited | p50, one client | added | added less 0.5 ms, in fdatasyncs |\n|---|---|---|---|---|---|\n", syncClients)

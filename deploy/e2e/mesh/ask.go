@@ -18,6 +18,7 @@ type Numbers struct {
 	// let go and statements refused.
 	Healthy           bool
 	Released, Refused uint64
+	Unnumbered        uint64 // events without a number
 }
 
 func (m *Mesh) askCapture(ctx context.Context) (Numbers, error) {
@@ -33,6 +34,7 @@ func (m *Mesh) askCapture(ctx context.Context) (Numbers, error) {
 	return Numbers{
 		Epoch: s.GetEpoch(), Number: s.GetNumber(), Stored: s.GetStored(), Spooled: s.GetSpoolUsedBytes(), Durable: s.GetDurable(), Lost: s.GetLost(),
 		Healthy: s.GetPath() == capturev1.PathState_PATH_STATE_HEALTHY, Released: s.GetReleased(), Refused: s.GetRefused(),
+		Unnumbered: s.GetUnnumbered(),
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-das/weir/deploy/e2e/mesh"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 )
 
 // Whoever is killed under load and comes back: no number is missing but those
@@ -119,15 +120,20 @@ func lostAndReturned(t *testing.T, m *mesh.Mesh) {
 // A ring too small for what happens while capture stands still: what is told as
 // lost is exactly what has no event, and both together are what was executed.
 func TestGapOfAFullRingIsExact(t *testing.T) {
-	m := mesh.Start(t, mesh.Options{RingSize: 64 << 10})
+	m := mesh.Prepare(t, mesh.Options{RingSize: 64 << 10, Environment: []string{"WEIR_CAPTURE_DRAIN=1s"}})
+	receiver := refusingHook(t, m)
+	m.Begin()
+	w := watch(t, m)
 	m.Settle(t)
 	before, err := m.Numbers()
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopped := time.Now()
 	m.Signal(mesh.Capture, syscall.SIGSTOP)
 	const statements = 5000
 	m.MustPgbench("-n", "-c", "1", "-t", fmt.Sprint(statements), "-f", script(t, m, "SELECT 1;\n"))
+	silent := w.opens(t, notifierv1.Cause_CAUSE_CAPTURE_SILENT, stopped)
 	m.Signal(mesh.Capture, syscall.SIGCONT)
 
 	account, numbers := m.Settle(t)
@@ -153,5 +159,12 @@ func TestGapOfAFullRingIsExact(t *testing.T) {
 	}
 	t.Logf("%d executed, %d kept, %d told as lost", executed, len(account.Events), len(account.Told))
 	oneWindowTells(t, m, account)
-	aWindowOpensBeforeItCanBeCounted(t, m, len(account.Told))
+	if silent = w.closes(t, silent); !silent.GetLowerBound() || silent.GetEnd().AsTime().Sub(silent.GetBegin().AsTime()) < 4*time.Second {
+		t.Errorf("capture's silence is told as %v, want 4 s of it at least", silent)
+	}
+	aWindowOpensBeforeItCanBeCounted(t, m, w, len(account.Told))
+	receiver.isADeadLetter(t)
+	withoutANumber(t, m, w)
+	theRingGoes(t, m, w)
+	w.end(t)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,14 @@ func TestSpoolOutlastsTheRing(t *testing.T) {
 	if err != nil || n.Spooled < rounds*statements*size/20 || n.Durable >= n.Stored || n.Lost != 0 {
 		t.Fatalf("with crypto away: %+v, %v", n, err)
 	}
+	// Capture reports every second.
+	m.Eventually(30*time.Second, func() error {
+		out := m.MustWeir("stream", "status")
+		if !regexp.MustCompile(`spool of test-1: [0-9.]+ [KM]iB of 1 GiB, [1-9][0-9]* events since 20.*Z, waiting for the journal`).MatchString(out) {
+			return fmt.Errorf("weir stream status does not show what the spool holds:\n%s", out)
+		}
+		return nil
+	})
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -96,6 +105,9 @@ func TestSpoolOutlastsTheRing(t *testing.T) {
 		n, err := m.Numbers()
 		if err == nil && n.Spooled != 0 {
 			err = fmt.Errorf("%d bytes are left in the spool", n.Spooled)
+		}
+		if out := m.MustWeir("stream", "status"); err == nil && !strings.Contains(out, "spool of test-1: empty, room for 1 GiB") {
+			err = fmt.Errorf("weir stream status does not say that the spool is empty:\n%s", out)
 		}
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weir-das/weir/deploy/e2e/mesh"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 )
 
 // What a client saw committed has its record on the journal's disk, at that very
@@ -155,6 +156,7 @@ func continues(t *testing.T, m *mesh.Mesh) {
 		}
 		return nil
 	})
+	possibleLossIsToldInTime(t, m)
 	l.stop()
 	account, _ := m.Settle(t)
 	if len(account.Told) > 0 {
@@ -169,6 +171,41 @@ func continues(t *testing.T, m *mesh.Mesh) {
 	}
 }
 
+// possibleLossIsToldInTime wants the window that has been open closed, and of
+// another both events, the first of them soon: this time nothing that the notifier
+// needs is away.
+func possibleLossIsToldInTime(t *testing.T, m *mesh.Mesh) {
+	t.Helper()
+	m.Eventually(60*time.Second, func() error {
+		for _, w := range released(t, m) {
+			if w.GetOpen() {
+				return fmt.Errorf("open still: %v", w)
+			}
+		}
+		return nil
+	})
+	w := watch(t, m)
+	began := time.Now()
+	m.Signal(mesh.Crypto, syscall.SIGSTOP)
+	open := w.opens(t, notifierv1.Cause_CAUSE_RELEASED, began)
+	m.Signal(mesh.Crypto, syscall.SIGCONT)
+	if closed := w.closes(t, open); closed.GetCount() == 0 || closed.GetLowerBound() || !closed.GetEnd().AsTime().After(open.GetBegin().AsTime()) {
+		t.Errorf("possible loss is told as %v, want a count, and its end", closed)
+	}
+	w.end(t)
+}
+
+// released are the windows of possible loss.
+func released(t *testing.T, m *mesh.Mesh) (some []*notifierv1.Window) {
+	t.Helper()
+	for _, w := range windows(t, m) {
+		if w.GetCause() == notifierv1.Cause_CAUSE_RELEASED {
+			some = append(some, w)
+		}
+	}
+	return some
+}
+
 // With fail_operation statements are refused while the journal is gone, with an
 // error that says where to look, and are taken again when it is back.
 func fails(t *testing.T, m *mesh.Mesh) {
@@ -179,6 +216,7 @@ func fails(t *testing.T, m *mesh.Mesh) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	windowsBefore := len(released(t, m))
 	m.Signal(mesh.NATS, syscall.SIGSTOP)
 	m.Eventually(30*time.Second, func() error {
 		if out := m.Psql("postgres", "SELECT 1"); !strings.Contains(out, "weir stream status") {
@@ -195,6 +233,12 @@ func fails(t *testing.T, m *mesh.Mesh) {
 	l.stop()
 	m.Settle(t)
 	allWritten(t, m, l.commits())
+	// Logins went in, and errors out, before their records were durable: nothing was
+	// done that they could tell of.
+	after, err := m.Numbers()
+	if n := len(released(t, m)); err != nil || after.Released != from.Released || n != windowsBefore {
+		t.Errorf("%+v, %v, with %d windows of possible loss; want nobody let go since %+v, with %d", after, err, n, from, windowsBefore)
+	}
 }
 
 // capturesLog is what capture wrote since then.

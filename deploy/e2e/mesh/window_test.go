@@ -2,7 +2,6 @@ package mesh_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -18,22 +17,12 @@ import (
 // aWindowOpensBeforeItCanBeCounted shuts the way to the journal: capture lives and
 // reads no further than its window, so it must see in the ring's own count that
 // events are lost. The count comes when the way is open again, and then is exact.
-func aWindowOpensBeforeItCanBeCounted(t *testing.T, m *mesh.Mesh, before int) {
+func aWindowOpensBeforeItCanBeCounted(t *testing.T, m *mesh.Mesh, w *watching, before int) {
 	t.Helper()
 	m.Signal(mesh.Crypto, syscall.SIGSTOP)
 	began := time.Now()
 	m.MustPgbench("-n", "-c", "1", "-t", "5000", "-f", script(t, m, "SELECT 1;\n"))
-	var open *notifierv1.Window
-	mesh.Eventually(t, 30*time.Second, func() error {
-		open = nil
-		for _, w := range windows(t, m) {
-			if w.GetOpen() && w.GetCause() == notifierv1.Cause_CAUSE_RING_FULL {
-				open = w
-				return nil
-			}
-		}
-		return errors.New("no window is open while the ring loses events")
-	})
+	open := w.opens(t, notifierv1.Cause_CAUSE_RING_FULL, began)
 	if b := open.GetBegin().AsTime(); b.Before(began) || b.After(time.Now()) || open.GetFirst() == 0 {
 		t.Errorf("window = %v, want it to begin after %v, with a number", open, began)
 	}
@@ -42,6 +31,7 @@ func aWindowOpensBeforeItCanBeCounted(t *testing.T, m *mesh.Mesh, before int) {
 	if len(account.Told) <= before {
 		t.Fatal("nothing was lost: the ring was not too small, the test tests nothing")
 	}
+	w.closes(t, open)
 	mesh.Eventually(t, 40*time.Second, func() error {
 		sum := uint64(0)
 		for _, w := range windows(t, m) {

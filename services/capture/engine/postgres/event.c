@@ -30,6 +30,9 @@ static uint64 held_statement;
 
 static uint64 last_number;
 
+/* True from what got no number, and so will never be durable, until the client has been told or not. */
+static bool unnumbered;
+
 /* True where the held statement has secrets: its error may quote one. */
 static weir_quotes held_guarded;
 
@@ -105,6 +108,20 @@ put(const weir_buffer *b, TimestampTz ended)
 	weir_ring_put(&weir_the_ring, b->data, (uint32_t) b->length, weir_unix_us(ended), &number);
 	if (number)
 		last_number = number;
+	else if (weir_synchronous())
+		unnumbered = true;
+}
+
+bool
+weir_event_unnumbered(void)
+{
+	return unnumbered;
+}
+
+void
+weir_event_forgive(void)
+{
+	unnumbered = false;
 }
 
 /* finish writes the end of an event and gives it to the ring. */

@@ -55,6 +55,10 @@ extern void weir_event_tell_held_started(void);
 /* weir_event_last is the last number that this process wrote; 0 if there is none. */
 extern uint64 weir_event_last(void);
 
+/* weir_event_unnumbered says whether, in synchronous mode, something since weir_event_forgive could not even get a number. */
+extern bool weir_event_unnumbered(void);
+extern void weir_event_forgive(void);
+
 /*
  * weir_event_release writes the event that is held, if there is one. With an
  * outcome it failed after all, and ended now.

@@ -86,6 +86,8 @@ put_message(char type, const char *body, size_t length)
 			break;
 		case 'V': /* FunctionCallResponse */
 			weir_client_called();
+			if (weir_synchronous())
+				weir_sync_answer(false, true);
 			break;
 		case 'E': /* ErrorResponse */
 			on_error(body, length);

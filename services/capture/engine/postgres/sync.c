@@ -42,6 +42,9 @@ enum wait_end {
 /* The number up to which the client has been told, with or without a record. */
 static uint64 settled;
 
+/* True from the first completion that the client is told of until it is ready for the next query. */
+static bool completed;
+
 /* ------------------------------------------------------------------------
  * What the waits are called. An extension can name its own from PostgreSQL 17
  * on; before, the name of a lock is the one that it can choose.
@@ -181,6 +184,8 @@ weir_sync_before(void)
 {
 	uint64 number = weir_event_last();
 
+	if (weir_event_unnumbered())
+		return false;
 	if (weir_ring_durable(&weir_the_ring, number))
 		return true;
 	for (;;) {
@@ -197,11 +202,16 @@ weir_sync_before(void)
 	}
 }
 
-/* release lets the client be told of what has no durable record. */
+/*
+ * release lets the client be told of what has no durable record. Where
+ * statements are refused, a login and an error tell of nothing that was done:
+ * nobody was let go.
+ */
 static void
 release(uint64 number)
 {
-	weir_ring_released(&weir_the_ring, number, weir_unix_us(GetCurrentTimestamp()));
+	if (completed || !weir_fails_closed())
+		weir_ring_released(&weir_the_ring, number, weir_unix_us(GetCurrentTimestamp()));
 	settled = number;
 }
 
@@ -232,6 +242,7 @@ settle(enum wait_end end, uint64 number)
 {
 	bool owed = weir_fails_closed() && weir_gate_owes();
 
+	weir_event_forgive();
 	switch (end) {
 		case DURABLE:
 			settled = number;
@@ -281,21 +292,23 @@ show_waiting(bool waiting)
 #endif
 }
 
-void
-weir_sync_answer(bool ready, bool sql)
+static void
+answer(bool ready)
 {
 	uint32 level = __atomic_load_n(&weir_the_ring.header->sync_level, __ATOMIC_RELAXED);
 	bool open = IsTransactionOrTransactionBlock();
 	enum wait_end end;
 	uint64 number;
 
-	if (!weir_has_client() || (MyBackendType == B_WAL_SENDER && !sql))
-		return;
 	if (open && (!ready || (level != WEIR_LEVEL_STATEMENT && level != WEIR_LEVEL_STRICT)))
 		return;
 	/* With the transaction over and no error, how the statement ended is certain. */
 	weir_event_release(NULL);
 	number = weir_event_last();
+	if (weir_event_unnumbered()) { /* no wait makes it durable */
+		settle(NOT_DURABLE, number);
+		return;
+	}
 	if (number <= settled)
 		return;
 	if (weir_ring_durable(&weir_the_ring, number)) {
@@ -308,6 +321,19 @@ weir_sync_answer(bool ready, bool sql)
 	if (ready)
 		show_waiting(false);
 	settle(end, number);
+}
+
+void
+weir_sync_answer(bool ready, bool sql)
+{
+	if (!weir_has_client() || (MyBackendType == B_WAL_SENDER && !sql))
+		return;
+	/* With the extended protocol the transaction is open still when the completion goes by. */
+	if (!ready)
+		completed = true;
+	answer(ready);
+	if (ready)
+		completed = false;
 }
 
 void

@@ -44,7 +44,8 @@ weir_fails_closed(void)
 
 /*
  * weir_sync_answer waits, where the level asks for it, before the client is told
- * of a completion: ready is true for ReadyForQuery, false for CommandComplete.
+ * of a completion: ready is true for ReadyForQuery, false for CommandComplete
+ * and the result of a function that was called by its number.
  * sql is false for replication commands, which never wait.
  *
  * It may not return: under fail_operation nobody is told of what is not durable,

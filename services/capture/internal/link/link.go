@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/weir-das/weir/pkg/backoff"
 	"github.com/weir-das/weir/pkg/fault"
@@ -28,26 +29,19 @@ import (
 // instance gone when it has heard nothing for ten times as long.
 const reportEvery = time.Second
 
-// unknownPatience is for how long control may not know an instance that it wanted
-// recorded before that is told: a control that writes back what NATS has lost
-// takes a moment.
-const unknownPatience = 10 * time.Second
-
 // Link watches what control wants of one instance. Make it with New, then Run it.
 type Link struct {
-	// Unknown hears, once, that control has not known for a while an instance that is
-	// recorded. It is set before Run, and may be nil.
-	Unknown func(since time.Time, why string)
-
 	control    controlv1.ControlServiceClient
 	clusterID  string
 	instanceID string
 	report     func() *controlv1.InstanceReport
 	before     func(*controlv1.InstanceReport)
 	log        *slog.Logger
-	patience   time.Duration // unknownPatience, but for tests
 
-	epoch uint64 // of the last report; belongs to reportAlways
+	// known is the last report of a ring, by this capture or one before it; asked
+	// says that control was asked for that. They belong to reportAlways.
+	known *controlv1.InstanceReport
+	asked bool
 
 	// mu guards desired and changed.
 	mu      sync.Mutex
@@ -66,7 +60,6 @@ func New(control controlv1.ControlServiceClient, clusterID, instanceID string, r
 		report:     report,
 		before:     before,
 		log:        log,
-		patience:   unknownPatience,
 		changed:    make(chan struct{}),
 	}
 }
@@ -94,23 +87,9 @@ func (l *Link) set(d *controlv1.Desired) {
 	if proto.Equal(l.desired, d) {
 		return
 	}
-	if isAnew(l.desired, d) {
-		l.log.Warn("control has this instance registered anew, and no stream was ever started for it; recording goes on as it was wanted: "+
-			"start the stream with `weir stream start`, and stop it then if it is not wanted",
-			obs.KeyCluster, l.clusterID, obs.KeyInstance, l.instanceID, "resource", d.GetInstanceResourceId())
-		return
-	}
 	l.desired = d
 	close(l.changed)
 	l.changed = make(chan struct{})
-}
-
-// isAnew says whether now is the wish of a registration of which nobody has ever
-// wished anything, in the place of one that is recorded: NATS lost what was wanted,
-// and the instance was registered again. That must not switch the audit off.
-func isAnew(before, now *controlv1.Desired) bool {
-	return before.GetRecording() && now.GetGeneration() == 0 && !now.GetRecording() &&
-		before.GetInstanceResourceId() != now.GetInstanceResourceId()
 }
 
 // Run watches and reports until ctx ends. A control that is away is no error.
@@ -125,12 +104,10 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) watch(ctx context.Context) {
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	down := false
-	var unknown time.Time // since when control does not know the instance; zero while it does, or is away
-	told := false
 	for ctx.Err() == nil {
 		heard := false
 		err := l.watchOnce(ctx, func() {
-			heard, unknown, told = true, time.Time{}, false
+			heard = true
 			wait.Reset()
 			if down {
 				l.log.Info("control is back")
@@ -142,20 +119,9 @@ func (l *Link) watch(ctx context.Context) {
 		}
 		// A stream that was heard may end: control asks its connections to move
 		// now and then. What counts is whether the next one is heard.
-		err = fault.FromStatus(err)
 		if !down && !heard {
-			l.complain(err)
+			l.complain(fault.FromStatus(err))
 			down = true
-		}
-		desired, _ := l.Desired()
-		switch {
-		case heard || !fault.Is(err, fault.Invalid) || !desired.GetRecording():
-			unknown = time.Time{}
-		case unknown.IsZero():
-			unknown = time.Now()
-		case !told && time.Since(unknown) >= l.patience && l.Unknown != nil:
-			told = true
-			l.Unknown(unknown, err.Error())
 		}
 		if wait.Wait(ctx) != nil {
 			return
@@ -166,7 +132,7 @@ func (l *Link) watch(ctx context.Context) {
 // complain says why control is not heard, and what to do where waiting is not enough.
 func (l *Link) complain(err error) {
 	if fault.Is(err, fault.Invalid) {
-		l.log.Warn("control does not know this instance; what was wanted last goes on; register it with `weir cluster create` and `weir instance add`",
+		l.log.Warn("control does not know this instance; register it with `weir cluster create` and `weir instance add`",
 			obs.KeyCluster, l.clusterID, obs.KeyInstance, l.instanceID, obs.KeyErr, err)
 		return
 	}
@@ -222,8 +188,9 @@ func (l *Link) reportOnce(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportEvery)
 	defer cancel()
-	err := l.askBefore(ctx, report.GetEpoch())
+	err := l.askBefore(ctx)
 	if err == nil {
+		l.compare(report)
 		_, err = l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{
 			ClusterId: l.clusterID, InstanceId: l.instanceID, Report: report,
 		})
@@ -233,22 +200,45 @@ func (l *Link) reportOnce(ctx context.Context) {
 	}
 }
 
-// askBefore asks what was reported last, once for each epoch and before the
-// first report of it takes the other's place: a ring that went with its host is
+// askBefore asks what was reported last, before the first report takes its place,
+// and be it of a capture that has no ring yet: one that went with its host is
 // known by that alone.
-func (l *Link) askBefore(ctx context.Context, epoch uint64) error {
-	if epoch == 0 || epoch == l.epoch {
+func (l *Link) askBefore(ctx context.Context) error {
+	if l.asked {
 		return nil
 	}
 	answer, err := l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: l.clusterID, InstanceId: l.instanceID, Ask: true})
 	if err != nil {
 		return err
 	}
-	if last := answer.GetLast(); last.GetEpoch() != 0 && last.GetEpoch() != epoch {
-		l.before(last)
+	l.asked = true
+	if last := answer.GetLast(); last.GetEpoch() != 0 {
+		l.known = last
 	}
-	l.epoch = epoch
 	return nil
+}
+
+// compare holds a report against what is known. One of a capture without a ring
+// says what that is: the next capture must still hear of it.
+func (l *Link) compare(report *controlv1.InstanceReport) {
+	known := l.known
+	if report.GetEpoch() != 0 {
+		if known != nil && known.GetEpoch() != report.GetEpoch() {
+			l.before(known)
+		}
+		l.known = proto.CloneOf(report)
+		l.known.ReportedAt = timestamppb.Now()
+		return
+	}
+	if known == nil {
+		return
+	}
+	report.Epoch, report.Number, report.Durable, report.Lost = known.GetEpoch(), known.GetNumber(), known.GetDurable(), known.GetLost()
+	report.Released, report.Refused, report.Unnumbered = known.GetReleased(), known.GetRefused(), known.GetUnnumbered()
+	report.EngineVersion, report.SeenAt = known.GetEngineVersion(), known.GetReportedAt()
+	if known.GetSeenAt() != nil {
+		report.SeenAt = known.GetSeenAt()
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -260,13 +250,9 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Encode returns d, and what is known of the journal, as the ring's settings keep it.
-func Encode(d *controlv1.Desired, known *controlv1.KnownJournal) ([]byte, error) {
-	d = proto.CloneOf(d)
-	if d != nil {
-		d.KnownJournal = known
-	}
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(d)
+// Encode returns d as the ring's settings keep it.
+func Encode(d *controlv1.Desired) ([]byte, error) {
+	b, err := proto.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encoding settings: %w", err)
 	}
@@ -275,12 +261,10 @@ func Encode(d *controlv1.Desired, known *controlv1.KnownJournal) ([]byte, error)
 
 // Decode is Encode's reverse. Settings that are not its output give nil: then
 // control has to be asked.
-func Decode(settings []byte) (*controlv1.Desired, *controlv1.KnownJournal) {
+func Decode(settings []byte) *controlv1.Desired {
 	d := new(controlv1.Desired)
 	if len(settings) == 0 || proto.Unmarshal(settings, d) != nil || d.GetInstanceResourceId() == "" {
-		return nil, nil
+		return nil
 	}
-	known := d.GetKnownJournal()
-	d.KnownJournal = nil
-	return d, known
+	return d
 }

@@ -15,7 +15,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/capture/internal/link"
@@ -31,8 +33,6 @@ type control struct {
 	mu      sync.Mutex
 	away    bool
 	watches int
-	wish    *controlv1.Desired // what is wanted; nil: something new with every stream
-	unknown bool               // it does not know the instance
 	last    *controlv1.InstanceReport
 	lose    int // so many answers to reports are lost on the way
 }
@@ -56,18 +56,12 @@ func (c *control) ReportInstance(_ context.Context, req *controlv1.ReportInstanc
 func (c *control) WatchInstance(_ *controlv1.WatchInstanceRequest, out grpc.ServerStreamingServer[controlv1.WatchInstanceResponse]) error {
 	c.mu.Lock()
 	c.watches++
-	away, unknown, wish := c.away, c.unknown, c.wish
-	if wish == nil {
-		wish = &controlv1.Desired{InstanceResourceId: "db-A", Generation: uint64(c.watches)}
-	}
+	away, generation := c.away, uint64(c.watches)
 	c.mu.Unlock()
-	if unknown {
-		return status.Error(codes.InvalidArgument, "instance demo-1: not registered")
-	}
 	if away {
 		return status.Error(codes.Unavailable, "away on purpose")
 	}
-	if err := out.Send(&controlv1.WatchInstanceResponse{Desired: wish}); err != nil {
+	if err := out.Send(&controlv1.WatchInstanceResponse{Desired: &controlv1.Desired{InstanceResourceId: "db-A", Generation: generation}}); err != nil {
 		return err
 	}
 	return status.Error(codes.Unavailable, "this connection is old, take another")
@@ -195,12 +189,11 @@ func TestTheEpochBeforeIsHeardOf(t *testing.T) {
 	}
 }
 
-// A control that has lost what was wanted takes nothing away: not while it does not
-// know the instance, which is told once, and not when it is registered anew. A
-// stream that is started there counts.
-func TestWhatControlHasForgottenIsStillWanted(t *testing.T) {
-	wish := &controlv1.Desired{InstanceResourceId: "db-A", Generation: 3, Recording: true}
-	c := &control{wish: wish}
+// A capture that has no ring yet does not make control forget the last one, not
+// even if it is started again: whoever finds the next ring hears of the one before.
+func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
+	seen := timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60, ReportedAt: seen}}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -211,53 +204,37 @@ func TestWhatControlHasForgottenIsStillWanted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &said{}
-	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
-		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
-	l.SetPatience(10 * time.Millisecond)
-	told := make(chan string, 10)
-	l.Unknown = func(_ time.Time, why string) { told <- why }
-	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(lis) })
-	wg.Go(func() { _ = l.Run(ctx) })
-	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
-	set := func(unknown bool, wish *controlv1.Desired) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.unknown, c.wish = unknown, wish
-	}
-	wanted := func(want *controlv1.Desired) {
-		t.Helper()
-		if have, _ := l.Desired(); !proto.Equal(have, want) {
-			t.Errorf("wanted is %v, want %v", have, want)
+	defer func() { conn.Close(); server.Stop(); wg.Wait() }()
+	for _, ring := range []*controlv1.InstanceReport{{Generation: 1}, {Generation: 2}, {Generation: 3, Epoch: 2, Number: 5, EngineRunning: true}} {
+		heard := make(chan *controlv1.InstanceReport, 10)
+		l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+			func() *controlv1.InstanceReport { return proto.CloneOf(ring) },
+			func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(context.Background())
+		wg.Go(func() { _ = l.Run(ctx) })
+		var last *controlv1.InstanceReport
+		for deadline := time.Now().Add(30 * time.Second); last.GetGeneration() != ring.GetGeneration(); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("generation %d was never reported", ring.GetGeneration())
+			}
+			c.mu.Lock()
+			last = c.last
+			c.mu.Unlock()
+		}
+		cancel()
+		if ring.GetEpoch() != 0 {
+			if before := <-heard; before.GetEpoch() != 1 || before.GetNumber() != 70 || before.GetDurable() != 60 || !before.GetSeenAt().AsTime().Equal(seen.AsTime()) {
+				t.Errorf("heard %v, want what was seen last of epoch 1", before)
+			}
+			continue
+		}
+		if last.GetEpoch() != 1 || last.GetNumber() != 70 || last.GetDurable() != 60 || last.GetEngineRunning() || !last.GetSeenAt().AsTime().Equal(seen.AsTime()) {
+			t.Errorf("reported %v, want what is known of epoch 1", last)
+		}
+		if len(heard) != 0 {
+			t.Errorf("without a ring, heard %v", <-heard)
 		}
 	}
-	c.after(t, 3, false)
-	wanted(wish)
-	set(true, nil)
-	select {
-	case why := <-told:
-		if !strings.Contains(why, "not registered") {
-			t.Errorf("told %q", why)
-		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("nobody was told that control does not know the instance")
-	}
-	c.after(t, 3, false)
-	wanted(wish)
-	set(false, &controlv1.Desired{InstanceResourceId: "db-B"})
-	c.after(t, 3, false)
-	wanted(wish)
-	if len(told) != 0 || log.count("registered anew") == 0 {
-		t.Errorf("told %d times more, and the log says %d times that it is registered anew", len(told), log.count("registered anew"))
-	}
-	started := &controlv1.Desired{InstanceResourceId: "db-B", Generation: 1, Recording: true}
-	set(false, started)
-	c.after(t, 3, false)
-	wanted(started)
-	off := &controlv1.Desired{InstanceResourceId: "db-B", Generation: 2}
-	set(false, off)
-	c.after(t, 3, false)
-	wanted(off)
 }

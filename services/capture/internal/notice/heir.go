@@ -65,8 +65,10 @@ func (t *Teller) inherit() {
 		case h.own[w.GetId()]:
 		case ours && isLoss(w.GetCause()):
 			losses = append(losses, w)
+		case ours && w.GetCause() == notifierv1.Cause_CAUSE_UNNUMBERED:
+			t.inheritUnnumbered(w)
 		case !w.GetOpen(), w.GetCause() == notifierv1.Cause_CAUSE_CAPTURE_SILENT: // the latter is control's
-		case isLoss(w.GetCause()):
+		case isLoss(w.GetCause()), w.GetCause() == notifierv1.Cause_CAUSE_UNNUMBERED:
 			t.closeKept(w, true, w.GetEnd().AsTime())
 		case w.GetCause() == notifierv1.Cause_CAUSE_RELEASED && !ours, t.absences[w.GetCause()] != nil:
 			t.closeKept(w, w.GetLowerBound() || !ours, t.attached)

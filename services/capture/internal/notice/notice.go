@@ -51,12 +51,13 @@ type Teller struct {
 	mu     sync.Mutex
 	outbox outbox
 
-	epoch    uint64 // the one that is read; 0 before the first
-	attached time.Time
-	loss     account
-	absences map[notifierv1.Cause]*absence
-	notices  map[string]*item // the notices that have not been sent, by what they say
-	heir     heir
+	epoch      uint64 // the one that is read; 0 before the first
+	attached   time.Time
+	loss       account
+	unnumbered unnumbered
+	absences   map[notifierv1.Cause]*absence
+	notices    map[string]*item // the notices that have not been sent, by what they say
+	heir       heir
 }
 
 // New returns a teller for one instance of a cluster.
@@ -84,6 +85,7 @@ func (t *Teller) Attached(epoch, number, lost uint64) {
 	t.abandon(now)
 	t.epoch, t.attached = epoch, now
 	t.loss = account{total: lost, durable: number}
+	t.forgetUnnumbered(epoch)
 	t.heir.number, t.heir.lost = number, lost
 	t.inherit()
 }
@@ -146,6 +148,7 @@ func (t *Teller) closeWhatIsOver(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.settle(now)
+	t.settleUnnumbered(now)
 	for cause, a := range t.absences {
 		if !a.back.IsZero() && now.Sub(a.back) >= quiet {
 			t.closeAbsence(cause, a.back)

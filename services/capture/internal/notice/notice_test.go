@@ -122,6 +122,53 @@ func TestPossibleLossIsCounted(t *testing.T) {
 	})
 }
 
+// Events without a number are told by the ring's own count, once, whoever
+// counted before: windows that follow each other add up to it.
+func TestEventsWithoutANumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNotifier()
+		look := func(teller *notice.Teller, total uint64, seconds int) {
+			for range seconds {
+				teller.Unnumbered(7, total, time.Now())
+				time.Sleep(time.Second)
+			}
+		}
+		teller, stop := run(n)
+		teller.Attached(7, 0, 0)
+		look(teller, 0, 10)
+		before := time.Now().Add(-time.Second)
+		look(teller, 3, 3)
+		look(teller, 5, 3)
+		first := n.only(t, notifierv1.Cause_CAUSE_UNNUMBERED)
+		if !first.GetOpen() || !first.GetBegin().AsTime().Equal(before) {
+			t.Errorf("window = %v, want it open since %v", first, before)
+		}
+		stop()
+		teller, stop = run(n) // the next capture finds more
+		teller.Attached(7, 0, 0)
+		look(teller, 9, 20)
+		stop()
+		teller, stop = run(n) // and the one after it nothing new
+		defer stop()
+		teller.Attached(7, 0, 0)
+		look(teller, 9, 20)
+		teller.Attached(8, 0, 0)
+		look(teller, 11, 20) // of the epoch that is over
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		sum := uint64(0)
+		for id, w := range n.windows {
+			if w.GetOpen() || w.GetFirst() != 0 || w.GetLowerBound() || w.GetCause() != notifierv1.Cause_CAUSE_UNNUMBERED || w.GetEpoch() != 7 {
+				t.Errorf("window %s = %v, want it closed, exact and without numbers", id, w)
+			}
+			sum += w.GetCount()
+		}
+		if sum != 9 || len(n.windows) != 2 {
+			t.Errorf("%d windows count %d, want two that count 9", len(n.windows), sum)
+		}
+	})
+}
+
 // An epoch that was read to its end is an event; what was not is lost, at least.
 func TestTheEndOfAnEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -31,6 +31,7 @@ func (p *pipeline) readOne(now time.Time) (bool, error) {
 	}
 	detail := p.cfg.Renderer.Detail()
 	r := p.room(len(elements)+detailSize(detail), now, item.Time)
+	p.crowd.saw(p.cfg.Renderer.PID())
 	if count > 0 {
 		r.addEvent(item.Number, elements, count, truncated, detail)
 	} else {

@@ -59,12 +59,10 @@ const (
 
 // Config is what one run of a pipeline needs.
 type Config struct {
-	Ring    *ring.Ring
-	Desired *controlv1.Desired
-	// ClusterID is the cluster as people know it.
-	ClusterID string
-	Crypto    cryptov1.CryptoServiceClient
-	Renderer  *render.Renderer
+	Ring     *ring.Ring
+	Desired  *controlv1.Desired
+	Crypto   cryptov1.CryptoServiceClient
+	Renderer *render.Renderer
 	// Wanted is what is wanted now: recording, mode and policy may differ from
 	// Desired while the stream is the same.
 	Wanted func() *controlv1.Desired
@@ -88,16 +86,6 @@ type Progress struct {
 	Durable atomic.Uint64 // every number to it is on the journal's disk, or told as a gap
 	Lost    atomic.Uint64 // numbers without an event, in this epoch
 	Oldest  atomic.Int64  // Unix µs of the oldest event that is not durable, but for the spool's; 0 when none waits
-
-	outbox atomic.Pointer[outbox.Outbox] // of the pipeline that runs
-}
-
-// Trouble says why records do not reach the journal now; empty while they do.
-func (p *Progress) Trouble() string {
-	if o := p.outbox.Load(); o != nil {
-		return o.Trouble()
-	}
-	return ""
 }
 
 type pipeline struct {
@@ -124,6 +112,9 @@ type pipeline struct {
 	stopped   bool // nothing more is read; what was read is delivered
 	wanted    *controlv1.Desired
 	sent      time.Time // when the last record was closed
+	gathering time.Time // since when the open record waits for more sessions; zero when it does not
+	crowd     crowd
+	load      *load
 	health    health
 	spooling  spooling
 }
@@ -134,8 +125,7 @@ type pipeline struct {
 // read. What is not acknowledged when Run returns is still in the ring.
 func Run(ctx context.Context, cfg Config) error {
 	p := newPipeline(cfg)
-	cfg.Progress.outbox.Store(p.outbox)
-	defer cfg.Progress.outbox.Store(nil)
+	defer p.load.close()
 
 	// The outbox outlives ctx, to deliver what is drained.
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -165,6 +155,7 @@ func newPipeline(cfg Config) *pipeline {
 		losses:             losses{log: cfg.Log},
 		nap:                minNap,
 		health:             newHealth(cfg),
+		load:               newLoad(),
 	}
 	if position.Number == 0 {
 		p.hash = chain.Genesis(p.epoch)
@@ -178,7 +169,6 @@ func newPipeline(cfg Config) *pipeline {
 		KmsKeyId:           cfg.Desired.GetKmsKeyId(),
 		KinesisStream:      cfg.Desired.GetKinesisStream(),
 		Version:            das.VersionPostgreSQL,
-		ClusterId:          cfg.ClusterID,
 	}, cfg.Streams, cfg.Ring.Wake, cfg.Log)
 	d := p.durable()
 	p.notary.resumed = head{d.Number, d.Hash}
@@ -251,7 +241,7 @@ func (p *pipeline) fill(now time.Time) error {
 	}
 	if p.open != nil && !p.window.full() && (now.Sub(p.open.begun) >= maxRecordAge || p.hurried(now)) {
 		p.send()
-		p.sent = now
+		p.sent, p.gathering = now, time.Time{}
 	}
 	if now.After(p.nextBeat) {
 		p.nextBeat = now.Add(heartbeatEvery)
@@ -271,6 +261,7 @@ func (p *pipeline) drained() bool {
 func (p *pipeline) send() {
 	r := p.open
 	p.open = nil
+	p.crowd.turn()
 	r.close(p, obs.InjectTraceparent(trace.ContextWithSpan(context.Background(), r.span)))
 	p.window.add(r)
 	p.cfg.Hop.In(int(r.events))

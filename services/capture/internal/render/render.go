@@ -50,7 +50,8 @@ type Renderer struct {
 	event     das.Event
 	command   string // of the statement; an object may have another one
 	class     string // likewise
-	itself    int    // 1 where the statement has an element before its objects'
+	pid       int32
+	itself    int // 1 where the statement has an element before its objects'
 	texts     texts
 	truncated []das.Truncation
 	detail    *das.Detail
@@ -87,6 +88,7 @@ func (r *Renderer) Append(dst []byte, number uint64, payload []byte) (out []byte
 	if !r.activity.decode(payload) || !r.activity.valid() {
 		return dst, 0, nil, ErrMalformed
 	}
+	r.pid = r.activity.session.pid
 	r.texts.reset(r.activity.session.encoding)
 	r.truncated = r.truncated[:0]
 	r.detail, r.started, r.notice = nil, nil, nil
@@ -105,6 +107,9 @@ func (r *Renderer) Append(dst []byte, number uint64, payload []byte) (out []byte
 	}
 	return out, elements, r.truncated, nil
 }
+
+// PID is the process of the session that the last event is of.
+func (r *Renderer) PID() int32 { return r.pid }
 
 // forget drops what points into the caller's payload.
 func (r *Renderer) forget() {

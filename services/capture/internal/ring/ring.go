@@ -58,6 +58,8 @@ type Ring struct {
 	// last and durable are what the newest checkpoint says: copies too.
 	last    atomic.Pointer[Position]
 	durable atomic.Pointer[Durable]
+	// naps is 1 while the reader is in Nap.
+	naps atomic.Uint32
 }
 
 // Open maps the ring at path, which a server has made, and takes capture's lock on it.

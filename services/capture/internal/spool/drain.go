@@ -72,12 +72,17 @@ func (s *Spool) drain(ctx context.Context, crypto cryptov1.CryptoServiceClient, 
 		s.log.Error("a segment of the spool cannot be read: its events are lost, and told", "segment", s.path(seg.name), obs.KeyErr, err)
 	}
 	parcels := s.parcels(parse(data))
+	s.holds(seg, parcels)
+	left := func(events int) {
+		s.left(seg, events)
+		delivered(events)
+	}
 	for len(parcels) > 0 {
 		n := 1
 		for n < len(parcels) && sameOpen(parcels[0].head, parcels[n].head) {
 			n++
 		}
-		if err := s.deliver(ctx, crypto, parcels[:n], delivered); err != nil {
+		if err := s.deliver(ctx, crypto, parcels[:n], left); err != nil {
 			return err
 		}
 		parcels = parcels[n:]

@@ -79,14 +79,17 @@ type Spool struct {
 	next     uint64     // the name of the next segment
 	used     int64
 	marks    map[uint64]Mark // by epoch: delivered through
+	drained  time.Time       // when the journal took something last
+	refused  time.Time       // when there was no room last; zero once there was again
 }
 
 // segment is one file.
 type segment struct {
 	name    uint64
 	size    int64
-	writing bool // something is being added
-	closed  bool // nothing is added any more
+	writing bool   // something is being added
+	closed  bool   // nothing is added any more
+	events  uint64 // that are not delivered yet
 	epochs  map[uint64]*summary
 }
 
@@ -169,6 +172,7 @@ func (s *Spool) scan() error {
 
 // note adds an entry to what is known of the segment.
 func (g *segment) note(head *capturev1.SpoolEntry) {
+	g.events += head.GetEvents()
 	e := g.epochs[head.GetEpoch()]
 	if e == nil {
 		e = &summary{oldest: time.UnixMicro(head.GetOldestUs())}
@@ -268,11 +272,14 @@ func (s *Spool) Append(records []Record) (int, error) {
 		heads = append(heads, r.Head)
 	}
 	if len(heads) == 0 {
+		s.noRoom(full != nil)
 		return 0, full
 	}
 	if err := s.write(data, heads); err != nil {
+		s.noRoom(true)
 		return 0, err
 	}
+	s.noRoom(full != nil)
 	s.wake()
 	return len(heads), full
 }
@@ -388,6 +395,7 @@ func (s *Spool) remove(seg *segment) error {
 		if g == seg {
 			s.segments = append(s.segments[:i:i], s.segments[i+1:]...)
 			s.used -= seg.size
+			s.refused = time.Time{}
 			break
 		}
 	}

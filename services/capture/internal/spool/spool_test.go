@@ -106,7 +106,12 @@ func drain(t *testing.T, s *spool.Spool, keys *spoolkey.Ring) (got []string, eve
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := s.Drain(ctx, client, func(n int) { events += n }); err != nil {
+		err := s.Drain(ctx, client, func(n int) {
+			if events += n; s.Status().State == spool.Waiting || s.Status().State == spool.Empty {
+				t.Errorf("while it drains it says %+v", s.Status())
+			}
+		})
+		if err != nil {
 			t.Error(err)
 		}
 	})
@@ -142,6 +147,9 @@ func TestRoundTrip(t *testing.T) {
 	if _, pending := s.Pending(epoch + 1); pending {
 		t.Error("another epoch is pending")
 	}
+	if st := s.Status(); st.State != spool.Waiting || st.Events != 600 || st.Used != s.Used() || st.Limit != 1<<30 || !st.Since.Equal(s.Oldest()) || st.Since.IsZero() {
+		t.Errorf("status %+v, want 600 events that wait since %v", st, s.Oldest())
+	}
 	got, events := drain(t, s, keys)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -156,6 +164,9 @@ func TestRoundTrip(t *testing.T) {
 	}
 	s = open(t, dir, 1<<30)
 	defer s.Close()
+	if st := s.Status(); st != (spool.Status{Limit: 1 << 30, State: spool.Empty}) {
+		t.Errorf("status %+v, want an empty spool", st)
+	}
 	if m, ok := s.Delivered(epoch); !ok || m.Number != 600 || m.Hash[0] != 60 || !s.Oldest().IsZero() {
 		t.Errorf("delivered %+v, %v; oldest %v", m, ok, s.Oldest())
 	}
@@ -173,6 +184,9 @@ func TestLimitIsKept(t *testing.T) {
 	}
 	if last, _ := s.Pending(epoch); last.Number != uint64(10*n) {
 		t.Errorf("pending through %d, want %d", last.Number, 10*n)
+	}
+	if st := s.Status(); st.State != spool.Full || st.Events != 30 {
+		t.Errorf("status %+v, want a full spool of 30 events", st)
 	}
 }
 

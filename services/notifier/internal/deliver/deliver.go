@@ -181,6 +181,16 @@ func (s *Sinks) Direct(e *notifierv1.Event) bool {
 	return taken
 }
 
+// Retry tries once more to deliver an event that was given up.
+func (s *Sinks) Retry(ctx context.Context, sink string, e *notifierv1.Event) error {
+	for _, l := range s.lanes {
+		if strings.EqualFold(l.cfg.Name, sink) {
+			return l.try(ctx, e)
+		}
+	}
+	return fmt.Errorf("the configuration has no sink %s any more", sink)
+}
+
 // wants says whether the sink asked for the event.
 func (c Config) wants(e *notifierv1.Event) bool {
 	if len(c.Sources) > 0 && !slices.ContainsFunc(c.Sources, func(s string) bool { return strings.EqualFold(s, e.GetSourceId()) }) {

@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// LetterStream is the stream that keeps them.
-	LetterStream = "WEIR_DEAD_LETTERS"
+	letterStream = "WEIR_DEAD_LETTERS"
 	letterRoot   = "weir.deadletters."
 )
 
@@ -29,7 +28,7 @@ type DeadLetters struct {
 // OpenDeadLetters makes the stream where it is missing.
 func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, opts Options) (*DeadLetters, error) {
 	cfg := jetstream.StreamConfig{
-		Name:        LetterStream,
+		Name:        letterStream,
 		Description: "Weir: events that could not be delivered",
 		Subjects:    []string{letterRoot + ">"},
 		Storage:     jetstream.FileStorage,
@@ -40,16 +39,16 @@ func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, opts Options) 
 		Discard:     jetstream.DiscardOld, // the events themselves are kept elsewhere
 		Replicas:    max(opts.Replicas, 1),
 	}
-	switch have, err := js.Stream(ctx, LetterStream); {
+	switch have, err := js.Stream(ctx, letterStream); {
 	case err == nil:
 		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
 		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, unavailable("looking for stream "+LetterStream, err)
+		return nil, unavailable("looking for stream "+letterStream, err)
 	}
 	stream, err := js.CreateOrUpdateStream(ctx, cfg)
 	if err != nil {
-		return nil, unavailable("opening stream "+LetterStream, err)
+		return nil, unavailable("opening stream "+letterStream, err)
 	}
 	return &DeadLetters{js: js, stream: stream}, nil
 }
@@ -61,12 +60,23 @@ func (d *DeadLetters) Keep(ctx context.Context, l *notifierv1.DeadLetter) error 
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	subject := letterRoot + sourceToken(l.GetSink()) + "." + KeyToken(l.GetEvent().GetIdempotencyKey())
-	_, err = d.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err = d.js.PublishMsg(ctx, &nats.Msg{Subject: letterSubject(l), Data: data}, jetstream.WithExpectLastSequencePerSubject(0))
 	if err != nil && !isKept(err) {
 		return unavailable(doing, err)
 	}
 	return nil
+}
+
+// Remove forgets one.
+func (d *DeadLetters) Remove(ctx context.Context, l *notifierv1.DeadLetter) error {
+	if err := d.stream.Purge(ctx, jetstream.WithPurgeSubject(letterSubject(l))); err != nil {
+		return unavailable("forgetting a dead letter of "+l.GetSink(), err)
+	}
+	return nil
+}
+
+func letterSubject(l *notifierv1.DeadLetter) string {
+	return letterRoot + sourceToken(l.GetSink()) + "." + KeyToken(l.GetEvent().GetIdempotencyKey())
 }
 
 // List returns dead letters, oldest first: of one sink, or of all where sink is

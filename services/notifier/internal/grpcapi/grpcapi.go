@@ -51,6 +51,8 @@ type Sinks interface {
 	// Direct delivers an event from memory, once for each key. It returns false
 	// where it will not be delivered.
 	Direct(e *notifierv1.Event) bool
+	// Retry tries once to deliver an event to a sink that did not take it.
+	Retry(ctx context.Context, sink string, e *notifierv1.Event) error
 }
 
 // New returns a Server that keeps events in store and windows in windows, and

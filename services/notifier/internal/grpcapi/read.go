@@ -91,6 +91,50 @@ func (s *Server) ListDeadLetters(ctx context.Context, req *notifierv1.ListDeadLe
 	return &notifierv1.ListDeadLettersResponse{DeadLetters: letters, NextPageToken: token(last)}, nil
 }
 
+// RetryDeadLetters delivers what sinks did not take once more.
+func (s *Server) RetryDeadLetters(ctx context.Context, req *notifierv1.RetryDeadLettersRequest) (*notifierv1.RetryDeadLettersResponse, error) {
+	if req.GetSink() != "" {
+		if err := checkSource(req.GetSink()); err != nil {
+			return nil, fault.As(fault.Invalid, err)
+		}
+	}
+	answer := &notifierv1.RetryDeadLettersResponse{}
+	of := make(map[string]*notifierv1.SinkRetry)
+	for after := uint64(0); ; {
+		letters, last, err := s.letters.List(ctx, req.GetSink(), after, maxPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range letters {
+			sink := of[l.GetSink()]
+			if sink == nil {
+				sink = &notifierv1.SinkRetry{Sink: l.GetSink()}
+				of[l.GetSink()], answer.Sinks = sink, append(answer.Sinks, sink)
+			}
+			if err := s.retry(ctx, sink, l); err != nil {
+				return nil, err
+			}
+		}
+		if after = last; after == 0 {
+			return answer, nil
+		}
+	}
+}
+
+// retry tries one. Its errors are of what keeps the letters: a sink's are told in sink.
+func (s *Server) retry(ctx context.Context, sink *notifierv1.SinkRetry, l *notifierv1.DeadLetter) error {
+	if sink.GetLastError() == "" {
+		err := s.sinks.Retry(ctx, l.GetSink(), l.GetEvent())
+		if err == nil {
+			sink.Delivered++
+			return s.letters.Remove(ctx, l)
+		}
+		sink.LastError = oneLine(err.Error())
+	}
+	sink.Left++
+	return nil
+}
+
 // WatchEvents sends events until the watcher leaves or this replica stops.
 func (s *Server) WatchEvents(req *notifierv1.WatchEventsRequest, out grpc.ServerStreamingServer[notifierv1.WatchEventsResponse]) error {
 	q, err := query(&notifierv1.ListEventsRequest{SourceId: req.GetSourceId(), Since: req.GetSince(), PageToken: req.GetResumeToken()})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/weir/internal/terminal"
@@ -78,13 +79,61 @@ func PrintInstances(w io.Writer, instances []*controlv1.Instance) error {
 		return err
 	}
 	for _, in := range instances {
-		source := in.GetReport().GetSource()
-		if source == "" {
-			continue // the engine module
-		}
-		if _, err := fmt.Fprintf(w, "source of %s: %s\n", terminal.OneLine(in.GetInstanceId()), terminal.OneLine(source)); err != nil {
-			return err
+		for _, l := range [][2]string{
+			{"source", in.GetReport().GetSource()}, // empty of the engine module
+			{"spool", spoolOf(in.GetReport().GetSpool())},
+			{"without a number", unnumberedOf(in.GetReport().GetUnnumbered())},
+		} {
+			if l[1] == "" {
+				continue
+			}
+			if _, err := fmt.Fprintf(w, "%s of %s: %s\n", l[0], terminal.OneLine(in.GetInstanceId()), terminal.OneLine(l[1])); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// unnumberedOf says how many events are lost that no number counts; nothing
+// where none is.
+func unnumberedOf(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d events, lost: the ring's lock was not to be had", n)
+}
+
+// spoolOf says what a spool holds, since when, and what becomes of it; nothing
+// where there is none.
+func spoolOf(s *controlv1.Spool) string {
+	if s == nil {
+		return ""
+	}
+	if s.GetState() == controlv1.SpoolState_SPOOL_STATE_EMPTY {
+		return "empty, room for " + size(s.GetMaxBytes())
+	}
+	does := map[controlv1.SpoolState]string{
+		controlv1.SpoolState_SPOOL_STATE_WAITING:  ", waiting for the journal",
+		controlv1.SpoolState_SPOOL_STATE_DRAINING: ", draining into the journal",
+		controlv1.SpoolState_SPOOL_STATE_FULL:     ", FULL: what the ring has no room for is lost",
+	}[s.GetState()]
+	since := ""
+	if s.GetSince() != nil {
+		since = " since " + s.GetSince().AsTime().Format("2006-01-02 15:04:05Z")
+	}
+	return fmt.Sprintf("%s of %s, %d events%s%s", size(s.GetUsedBytes()), size(s.GetMaxBytes()), s.GetEvents(), since, does)
+}
+
+// size is a number of bytes as people read it.
+func size(bytes uint64) string {
+	for _, unit := range []struct {
+		name  string
+		bytes uint64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if bytes >= unit.bytes {
+			return strings.TrimSuffix(strconv.FormatFloat(float64(bytes)/float64(unit.bytes), 'f', 1, 64), ".0") + " " + unit.name
+		}
+	}
+	return fmt.Sprint(bytes, " B")
 }

@@ -56,9 +56,11 @@ func TestPrintInstances(t *testing.T) {
 	err := cluster.PrintInstances(&b, []*controlv1.Instance{
 		{InstanceId: "a", InstanceResourceId: "db-A", Report: &controlv1.InstanceReport{
 			ReportedAt: at, EngineRunning: true, EngineVersion: "PostgreSQL 15.20", Number: 12, Durable: 10, Lost: 1,
-			Path: controlv1.PathState_PATH_STATE_DEGRADED, Released: 7, Refused: 3,
+			Path: controlv1.PathState_PATH_STATE_DEGRADED, Released: 7, Refused: 3, Unnumbered: 2,
 		}},
-		{InstanceId: "b", InstanceResourceId: "db-B", Report: &controlv1.InstanceReport{ReportedAt: at, Source: "log (weaker)"}},
+		{InstanceId: "b", InstanceResourceId: "db-B", Report: &controlv1.InstanceReport{
+			ReportedAt: at, Source: "log (weaker)", Spool: &controlv1.Spool{MaxBytes: 1 << 30, State: controlv1.SpoolState_SPOOL_STATE_EMPTY},
+		}},
 		{InstanceId: "c", InstanceResourceId: "db-C"},
 	})
 	want := `
@@ -66,10 +68,26 @@ INSTANCE  ENGINE                      NUMBER  DURABLE  LOST  PATH      RELEASED 
 a         running (PostgreSQL 15.20)  12      10       1     degraded  7         3        15:04:05Z  db-A
 b         down                        0       0        0     -         0         0        15:04:05Z  db-B
 c         never heard of              -       -        -     -         -         -        -          db-C
+without a number of a: 2 events, lost: the ring's lock was not to be had
 source of b: log (weaker)
+spool of b: empty, room for 1 GiB
 `
 	if err != nil || b.String() != want {
 		t.Errorf("PrintInstances: %v\n%s\nwant\n%s", err, b.String(), want)
+	}
+	for state, want := range map[controlv1.SpoolState]string{
+		controlv1.SpoolState_SPOOL_STATE_WAITING:     "spool of a: 12.5 MiB of 64 MiB, 3456 events since 2026-01-31 15:04:05Z, waiting for the journal\n",
+		controlv1.SpoolState_SPOOL_STATE_DRAINING:    ", draining into the journal\n",
+		controlv1.SpoolState_SPOOL_STATE_FULL:        ", FULL: what the ring has no room for is lost\n",
+		controlv1.SpoolState_SPOOL_STATE_UNSPECIFIED: "15:04:05Z\n", // of a capture that is newer
+	} {
+		b.Reset()
+		err := cluster.PrintInstances(&b, []*controlv1.Instance{{InstanceId: "a", Report: &controlv1.InstanceReport{
+			ReportedAt: at, Spool: &controlv1.Spool{UsedBytes: 12<<20 + 512<<10, MaxBytes: 64 << 20, Events: 3456, Since: at, State: state},
+		}}})
+		if err != nil || !strings.HasSuffix(b.String(), want) {
+			t.Errorf("PrintInstances with a spool: %v\n%s\nwant it to end with %q", err, b.String(), want)
+		}
 	}
 	b.Reset()
 	if err := cluster.PrintInstances(&b, nil); err != nil || b.String() != "\nno instances\n" {

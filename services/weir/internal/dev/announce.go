@@ -24,6 +24,9 @@ func (m *mesh) announce() {
 	} else {
 		line("ring", "%s", m.ring)
 	}
+	if m.spool.config.Dir != "" {
+		line("spool", "%s, up to %s", m.spool.config.Dir, Size(m.spool.config.MaxBytes))
+	}
 	tail, stream, verify := "weir tail", "weir stream status", "weir verify"
 	if m.dir.connect() != connect.DefaultFile() {
 		flag := " --connect " + m.dir.connect()

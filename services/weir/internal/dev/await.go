@@ -25,7 +25,8 @@ func (m *mesh) awaitServing(ctx context.Context) error {
 }
 
 // awaitCapture waits until capture serves and, where the server is ours, has
-// found its ring with the server behind it.
+// found its ring with the server behind it. In synchronous mode it also waits for
+// the path: until that is healthy, sessions are let go, or refused.
 func (m *mesh) awaitCapture(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -42,9 +43,19 @@ func (m *mesh) awaitCapture(ctx context.Context) error {
 		if err != nil {
 			return false, connect.Explain("asking capture", err)
 		}
-		return st.GetEngineState() == capturev1.EngineState_ENGINE_STATE_RUNNING && st.GetMode() == capturev1.Mode_MODE_ASYNC,
-			fmt.Errorf("capture says that the engine is %s and the mode %s", st.GetEngineState(), st.GetMode())
+		return ready(st), fmt.Errorf("capture says that the engine is %s, the mode %s and the path %s", st.GetEngineState(), st.GetMode(), st.GetPath())
 	})
+}
+
+// ready says whether the engine records, and whoever waits for it does not wait in vain.
+func ready(st *capturev1.GetStatusResponse) bool {
+	switch {
+	case st.GetEngineState() != capturev1.EngineState_ENGINE_STATE_RUNNING:
+		return false
+	case st.GetMode() == capturev1.Mode_MODE_SYNC:
+		return st.GetPath() == capturev1.PathState_PATH_STATE_HEALTHY
+	}
+	return st.GetMode() == capturev1.Mode_MODE_ASYNC
 }
 
 // serving waits until a service's health says so.

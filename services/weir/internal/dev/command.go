@@ -34,6 +34,7 @@ type Command struct {
 	Ring       string      `placeholder:"FILE" help:"Capture the server that writes this ring, its weir.ring_file, instead of running a private one."`
 	PgauditLog string      `name:"pgaudit-log" placeholder:"DIR" help:"Follow the csv log in this directory, of a server of your own that has pgaudit and not the module: a weaker source (docs/operations.md)."`
 	RingSize   Size        `placeholder:"SIZE" help:"Size of the private server's ring. The default is 128MiB, less where there is little memory."`
+	Spool      Size        `placeholder:"SIZE" help:"Keep what the ring has no room for while the path to the journal is down, sealed, in the data directory: at most this much. There is none by default."`
 	Module     string      `placeholder:"FILE" help:"The engine module, weir.so. The default is the one beside this program, or beside PostgreSQL's own."`
 	Quiet      bool        `short:"q" help:"Do not show the activity."`
 	Format     tail.Format `enum:"text,json,das" default:"text" help:"How to show the activity: text, json or das, as weir tail does."`
@@ -56,6 +57,7 @@ Ctrl-C stops it in order: the database first, then everything recorded is delive
 Examples:
   weir dev
   weir dev --mode sync --sync-level transaction --on-failure continue --sync-timeout 5s
+  weir dev --spool 1GiB                         outlast an outage that the ring does not (weir stream status shows it)
   weir dev --data /tmp/weir --ready-file /tmp/weir.json --quiet &
   psql "$(jq -r .postgres_dsn /tmp/weir.json)" -c 'select 1'
   weir dev --ring /dev/shm/weir.ring            a server of your own, with shared_preload_libraries = 'weir'
@@ -75,6 +77,9 @@ func (c Command) Validate() error {
 	}
 	if c.PgauditLog != "" && (c.Module != "" || c.RingSize != 0 || c.Port != 0) {
 		return errors.New("--pgaudit-log follows a server of your own; --module, --ring-size and --port are for the private one")
+	}
+	if c.Spool != 0 && c.Spool < leastSpool {
+		return fmt.Errorf("--spool %s holds no record: want 1MiB or more", c.Spool)
 	}
 	if c.Ring != "" && (c.Module != "" || c.RingSize != 0 || c.Port != 0) {
 		return errors.New("--ring captures a server of your own; --module, --ring-size and --port are for the private one")

@@ -76,6 +76,8 @@ func (d *directory) kms() string         { return filepath.Join(d.path, "kms.jso
 func (d *directory) credentials() string { return filepath.Join(d.path, "aws-credentials") }
 func (d *directory) signing() string     { return filepath.Join(d.path, "signing.pem") }
 func (d *directory) signingKey() string  { return filepath.Join(d.path, "signing.pub") }
+func (d *directory) spool() string       { return filepath.Join(d.path, "spool") }
+func (d *directory) spoolKey() string    { return filepath.Join(d.path, "spool.pem") }
 func (d *directory) postgres() string    { return filepath.Join(d.path, "postgres") }
 func (d *directory) log() string         { return filepath.Join(d.path, "weir.log") }
 func (d *directory) connect() string     { return filepath.Join(d.path, connect.FileName) }

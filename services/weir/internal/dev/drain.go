@@ -90,8 +90,12 @@ func (m *mesh) tell(o outcome, err error) {
 		m.say("could not see everything delivered: %v", err)
 	}
 	if o.inRing > 0 || o.inJournal > 0 || err != nil {
-		m.say("%d events recorded, %d lost; %d are still in the ring and %d records in the journal: the next start with --data %s delivers them",
-			o.recorded, o.lost, o.inRing, o.inJournal, m.dir.path)
+		where := "the ring"
+		if m.spool.config.Dir != "" {
+			where = "the ring or the spool"
+		}
+		m.say("%d events recorded, %d lost; %d are still in %s and %d records in the journal: the next start with --data %s delivers them",
+			o.recorded, o.lost, o.inRing, where, o.inJournal, m.dir.path)
 		return
 	}
 	if o.lost == 0 {

@@ -37,6 +37,7 @@ type mesh struct {
 	file    connect.File
 	metrics []string         // the services' metrics addresses, in the order of openServices
 	ring    string           // the ring's file
+	spool   spool            // of capture
 	db      *postgres.Server // nil with --ring
 
 	// postmaster is the database's process id, 0 while there is none. The
@@ -77,6 +78,9 @@ func (m *mesh) run(ctx context.Context) (err error) {
 		return fmt.Errorf("certificates: %w", err)
 	}
 	if err := m.ensureSigning(); err != nil {
+		return err
+	}
+	if m.spool, err = openSpool(m.dir, m.Spool); err != nil {
 		return err
 	}
 	client := certs.TLS(m.dir.certs(), "client")

@@ -57,7 +57,7 @@ func (m *mesh) openServices() (s services, err error) {
 		{"capture", &s.capture, &m.file.GRPC.Capture, capturev1.CaptureService_ServiceDesc, []string{"control.weir", "client.weir"}},
 		{"crypto", &s.crypto, &m.file.GRPC.Crypto, cryptov1.CryptoService_ServiceDesc, []string{"capture.weir", "control.weir"}},
 		{"publisher", &s.publisher, &m.file.GRPC.Publisher, publisherv1.PublisherService_ServiceDesc, []string{"control.weir", "client.weir"}},
-		{"notifier", &s.notifier, &m.file.GRPC.Notifier, notifierv1.NotifierService_ServiceDesc, []string{"capture.weir", "control.weir", "publisher.weir", "client.weir"}},
+		{"notifier", &s.notifier, &m.file.GRPC.Notifier, notifierv1.NotifierService_ServiceDesc, []string{"capture.weir", "control.weir", "client.weir"}},
 	} {
 		asked := 0
 		if m.GRPCPort != 0 {
@@ -94,13 +94,13 @@ func (m *mesh) startServices(s services) {
 	m.start(s.publisher, func(ctx context.Context, b base, log *slog.Logger) error {
 		return publisher.Run(ctx, publisher.Config{
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis, Journal: jc(b),
-			KinesisEndpoint: m.file.AWSEndpoint, Region: region, Notifier: m.file.GRPC.Notifier,
+			KinesisEndpoint: m.file.AWSEndpoint, Region: region,
 		}, log)
 	})
 	m.start(s.crypto, func(ctx context.Context, b base, log *slog.Logger) error {
 		return crypto.Run(ctx, crypto.Config{
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis, Journal: jc(b),
-			KMSEndpoint: m.file.AWSEndpoint, Region: region, SigningKeyFile: m.dir.signing(),
+			KMSEndpoint: m.file.AWSEndpoint, Region: region, SigningKeyFile: m.dir.signing(), SpoolKeyFile: m.spool.keyFile,
 		}, log)
 	})
 	m.start(s.control, func(ctx context.Context, b base, log *slog.Logger) error {
@@ -118,7 +118,7 @@ func (m *mesh) startCapture(b base) {
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis,
 			RingFile: m.ring, ClusterID: clusterID, InstanceID: instanceID,
 			Control: m.file.GRPC.Control, Crypto: m.file.GRPC.Crypto, Notifier: m.file.GRPC.Notifier,
-			ServerHost: "127.0.0.1",
+			ServerHost: "127.0.0.1", Spool: m.spool.config,
 		}
 		if m.PgauditLog != "" {
 			cfg.PgauditLog.Pattern = filepath.Join(m.PgauditLog, "*.csv*")

@@ -27,7 +27,7 @@ import (
 type Command struct {
 	List        List        `cmd:"" default:"withargs" help:"List what happened to the audit itself: started, stopped, interrupted, lost, and back. The default."`
 	Windows     Windows     `cmd:"" help:"List the windows of loss, and of interruption."`
-	DeadLetters DeadLetters `cmd:"" help:"List the events that could not be delivered to a sink."`
+	DeadLetters DeadLetters `cmd:"" help:"List the events that could not be delivered to a sink, or deliver them once more."`
 }
 
 // List is `weir events list`, or `weir events` alone.
@@ -230,49 +230,4 @@ func (c Windows) Run(ctx context.Context, s terminal.Streams) error {
 		return connect.PrintJSON(s.Out, out)
 	}
 	return cluster.PrintWindows(s.Out, out.GetWindows(), len(out.GetWindows()))
-}
-
-// DeadLetters is `weir events dead-letters`.
-type DeadLetters struct {
-	Sink          string `placeholder:"NAME" help:"Only this sink's."`
-	JSON          bool   `help:"Print them as JSON."`
-	connect.Flags `embed:""`
-}
-
-// Run lists them.
-func (c DeadLetters) Run(ctx context.Context, s terminal.Streams) error {
-	file, err := c.Resolve()
-	if err != nil {
-		return err
-	}
-	conn, err := file.Notifier()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	all := &notifierv1.ListDeadLettersResponse{}
-	in := &notifierv1.ListDeadLettersRequest{Sink: c.Sink, PageSize: pageSize}
-	for {
-		pageCtx, cancel := context.WithTimeout(ctx, connect.Patience)
-		out, err := notifierv1.NewNotifierServiceClient(conn).ListDeadLetters(pageCtx, in)
-		cancel()
-		if err != nil {
-			return connect.Explain("listing dead letters", err)
-		}
-		all.DeadLetters = append(all.DeadLetters, out.GetDeadLetters()...)
-		if in.PageToken = out.GetNextPageToken(); in.PageToken == "" {
-			break
-		}
-	}
-	if c.JSON {
-		return connect.PrintJSON(s.Out, all)
-	}
-	var rows [][]string
-	for _, l := range all.GetDeadLetters() {
-		rows = append(rows, []string{
-			l.GetGivenUpAt().AsTime().Format("2006-01-02 15:04:05Z"), l.GetSink(), l.GetEvent().GetEventId(), l.GetEvent().GetSourceId(),
-			fmt.Sprint(l.GetAttempts()), l.GetLastError(),
-		})
-	}
-	return terminal.Table(s.Out, []string{"GIVEN UP", "SINK", "EVENT", "SOURCE", "TRIED", "LAST ERROR"}, rows)
 }

@@ -26,10 +26,6 @@ type Options struct {
 	// Horizon is since when the stream holds everything: an epoch that began
 	// later must be there from number 1.
 	Horizon time.Time
-	// Made is when the stream was made, where that is why it holds nothing older.
-	// An epoch that had begun by then may have gone into a stream of that name which
-	// was deleted, and some of its last numbers too, for records overtake each other.
-	Made    time.Time
 	Scratch string // directory for what does not fit into memory; "" is the system's
 }
 
@@ -39,6 +35,7 @@ type Checker struct {
 	heads  *heads
 	epochs map[epochName]*epochState
 	owners map[uint64]string // epoch → the first instance seen in it
+	ends   map[uint64]end    // epoch → what the notifier told of its end
 	ids    uint32
 
 	records, unreadable uint64
@@ -54,11 +51,17 @@ type epochName struct {
 	epoch    uint64
 }
 
+// end is how far an epoch came, and when it was over.
+type end struct {
+	last uint64
+	at   time.Time
+}
+
 // New makes a checker. Close it.
 func New(opt Options) *Checker {
 	return &Checker{
 		opt: opt, heads: newHeads(opt.Scratch),
-		epochs: map[epochName]*epochState{}, owners: map[uint64]string{},
+		epochs: map[epochName]*epochState{}, owners: map[uint64]string{}, ends: map[uint64]end{},
 		tampered: map[uint64]bool{},
 	}
 }
@@ -80,6 +83,18 @@ func (c *Checker) Counts() (records, numbers uint64) {
 func (c *Checker) Unreadable(src Source, why error) {
 	c.unreadable++
 	c.find(Finding{Kind: Altered, Source: src, Detail: why.Error()})
+}
+
+// Ended says that an epoch is over and came as far as last, or further: then all
+// up to there must be in the stream, or told. It is called before the first Add.
+// An end outside of what is judged says nothing of what is.
+func (c *Checker) Ended(epoch, last uint64, at time.Time) {
+	if !c.opt.From.IsZero() && at.Before(c.opt.From) || !c.opt.To.IsZero() && at.After(c.opt.To) || last > maxNumber {
+		return
+	}
+	if last >= c.ends[epoch].last {
+		c.ends[epoch] = end{last, at}
+	}
 }
 
 // Add takes a record. Its errors are of this machine's disk: what is wrong with
@@ -131,6 +146,9 @@ func (c *Checker) epoch(src Source, r *record) *epochState {
 	c.ids++
 	e := &epochState{id: c.ids, epoch: r.epoch, instance: r.instance}
 	c.epochs[name], c.owners[r.epoch] = e, r.instance
+	if end, ok := c.ends[r.epoch]; ok {
+		e.spoken(end.last, end.at, true)
+	}
 	return e
 }
 

@@ -34,7 +34,7 @@ type Command struct {
 	Records   string        `xor:"source" placeholder:"FILE" help:"Check records that were kept, one a line as --save or weir tail --format das --heartbeats writes them; - is standard input. Needs neither AWS nor a mesh."`
 	From      string        `placeholder:"TIME" help:"Check what arrived from then on: a time such as 2026-01-31T15:04:05Z, or how long ago such as 15m. The default is all that the stream holds."`
 	To        string        `placeholder:"TIME" help:"Check what arrived until then. The default is now."`
-	Events    string        `placeholder:"ADDR|FILE" help:"Hold what is missing against what the notifier told: its address, or a file of its windows as JSON (ListWindowsResponse)."`
+	Events    string        `placeholder:"ADDR|FILE" help:"Hold the stream against what the notifier told of losses and of the ends of epochs: its address, or a file of what weir events --format json printed."`
 	PublicKey string        `xor:"key" type:"path" placeholder:"FILE" help:"Check the signatures of crypto's checkpoints with this public key, PEM or DER. The default is the connect file's."`
 	KMSKey    string        `xor:"key" name:"kms-key" placeholder:"KEY" help:"The same, with the public half of a KMS key (kms:GetPublicKey)."`
 	Save      string        `type:"path" placeholder:"FILE" help:"Keep every record in a new file, in clear, to be proved again offline."`
@@ -57,6 +57,7 @@ Examples:
   weir verify --from 1h --format json
   weir verify --stream aws-rds-das-cluster-A6TSYXITZCZXJHIRVFUBZ5LTWY --region eu-west-1 --public-key weir.pub
   weir verify --events notifier.example:7705
+  weir events --format json > events.jsonl; weir verify --events events.jsonl
   weir verify --save january.jsonl             keep what was read
   weir verify --records january.jsonl --public-key weir.pub    prove it again, anywhere`
 }
@@ -136,9 +137,6 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 		if err != nil {
 			return nil, err
 		}
-		if !trimmed {
-			opt.Made, a.made = horizon, horizon
-		}
 		if trimmed && p.from.Before(horizon.Add(lead)) {
 			// The oldest records go while they are read: the first of them only
 			// show where the beginning is.
@@ -157,8 +155,16 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 		return nil, err
 	}
 	a.checkedKey = opt.Key != nil
+	t, err := c.told(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.close != nil {
+		defer t.close()
+	}
 	r := &reading{checker: proof.New(opt)}
 	defer r.checker.Close()
+	t.end(r.checker)
 	if c.Save != "" {
 		done, err := c.save(r)
 		if err != nil {
@@ -179,10 +185,11 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 	a.Interrupted = ctx.Err() != nil
 	a.Locked, a.why = r.locked, r.why
 	a.Report = r.checker.Report(nil)
-	if ledger, err := c.ledger(ctx, a.Report); err != nil {
+	if ledger, err := t.ledger(ctx, a.Report); err != nil {
 		return nil, err
 	} else if ledger != nil {
 		a.Report = r.checker.Report(ledger)
+		a.Notes = t.notes
 	}
 	a.decide(time.Now())
 	return a, nil

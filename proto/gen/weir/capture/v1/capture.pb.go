@@ -270,7 +270,9 @@ type GetStatusResponse struct {
 	// The most bytes that the spool may hold. 0 without one.
 	SpoolBytes uint64 `protobuf:"varint,18,opt,name=spool_bytes,json=spoolBytes,proto3" json:"spool_bytes,omitempty"`
 	// Statements and commits that fail_operation refused, in this epoch.
-	Refused       uint64 `protobuf:"varint,19,opt,name=refused,proto3" json:"refused,omitempty"`
+	Refused uint64 `protobuf:"varint,19,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Events that could not even get a number, of this epoch.
+	Unnumbered    uint64 `protobuf:"varint,20,opt,name=unnumbered,proto3" json:"unnumbered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,12 +440,19 @@ func (x *GetStatusResponse) GetRefused() uint64 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetUnnumbered() uint64 {
+	if x != nil {
+		return x.Unnumbered
+	}
+	return 0
+}
+
 var File_weir_capture_v1_capture_proto protoreflect.FileDescriptor
 
 const file_weir_capture_v1_capture_proto_rawDesc = "" +
 	"\n" +
 	"\x1dweir/capture/v1/capture.proto\x12\x0fweir.capture.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xb6\x05\n" +
+	"\x10GetStatusRequest\"\xd6\x05\n" +
 	"\x11GetStatusResponse\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x1b\n" +
@@ -467,7 +476,10 @@ const file_weir_capture_v1_capture_proto_rawDesc = "" +
 	"\x10spool_used_bytes\x18\x11 \x01(\x04R\x0espoolUsedBytes\x12\x1f\n" +
 	"\vspool_bytes\x18\x12 \x01(\x04R\n" +
 	"spoolBytes\x12\x18\n" +
-	"\arefused\x18\x13 \x01(\x04R\arefused*X\n" +
+	"\arefused\x18\x13 \x01(\x04R\arefused\x12\x1e\n" +
+	"\n" +
+	"unnumbered\x18\x14 \x01(\x04R\n" +
+	"unnumbered*X\n" +
 	"\tPathState\x12\x1a\n" +
 	"\x16PATH_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PATH_STATE_HEALTHY\x10\x01\x12\x17\n" +

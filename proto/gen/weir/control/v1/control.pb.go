@@ -26,6 +26,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SpoolState is what a spool does.
+type SpoolState int32
+
+const (
+	// Not known.
+	SpoolState_SPOOL_STATE_UNSPECIFIED SpoolState = 0
+	// It holds nothing.
+	SpoolState_SPOOL_STATE_EMPTY SpoolState = 1
+	// It holds records, and the journal takes none of them.
+	SpoolState_SPOOL_STATE_WAITING SpoolState = 2
+	// The journal takes them.
+	SpoolState_SPOOL_STATE_DRAINING SpoolState = 3
+	// It has no room, or its disk has not: what finds none in the ring is lost, counted and told.
+	SpoolState_SPOOL_STATE_FULL SpoolState = 4
+)
+
+// Enum value maps for SpoolState.
+var (
+	SpoolState_name = map[int32]string{
+		0: "SPOOL_STATE_UNSPECIFIED",
+		1: "SPOOL_STATE_EMPTY",
+		2: "SPOOL_STATE_WAITING",
+		3: "SPOOL_STATE_DRAINING",
+		4: "SPOOL_STATE_FULL",
+	}
+	SpoolState_value = map[string]int32{
+		"SPOOL_STATE_UNSPECIFIED": 0,
+		"SPOOL_STATE_EMPTY":       1,
+		"SPOOL_STATE_WAITING":     2,
+		"SPOOL_STATE_DRAINING":    3,
+		"SPOOL_STATE_FULL":        4,
+	}
+)
+
+func (x SpoolState) Enum() *SpoolState {
+	p := new(SpoolState)
+	*p = x
+	return p
+}
+
+func (x SpoolState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SpoolState) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_control_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (SpoolState) Type() protoreflect.EnumType {
+	return &file_weir_control_v1_control_proto_enumTypes[0]
+}
+
+func (x SpoolState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SpoolState.Descriptor instead.
+func (SpoolState) EnumDescriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // PathState says whether what is recorded becomes durable in time.
 type PathState int32
 
@@ -63,11 +124,11 @@ func (x PathState) String() string {
 }
 
 func (PathState) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[0].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (PathState) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[0]
+	return &file_weir_control_v1_control_proto_enumTypes[1]
 }
 
 func (x PathState) Number() protoreflect.EnumNumber {
@@ -76,7 +137,7 @@ func (x PathState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PathState.Descriptor instead.
 func (PathState) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
 // StreamStatus is Aurora's.
@@ -124,11 +185,11 @@ func (x StreamStatus) String() string {
 }
 
 func (StreamStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[1].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[2].Descriptor()
 }
 
 func (StreamStatus) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[1]
+	return &file_weir_control_v1_control_proto_enumTypes[2]
 }
 
 func (x StreamStatus) Number() protoreflect.EnumNumber {
@@ -137,7 +198,7 @@ func (x StreamStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamStatus.Descriptor instead.
 func (StreamStatus) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{1}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{2}
 }
 
 // StreamMode is Aurora's.
@@ -177,11 +238,11 @@ func (x StreamMode) String() string {
 }
 
 func (StreamMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[2].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[3].Descriptor()
 }
 
 func (StreamMode) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[2]
+	return &file_weir_control_v1_control_proto_enumTypes[3]
 }
 
 func (x StreamMode) Number() protoreflect.EnumNumber {
@@ -190,7 +251,7 @@ func (x StreamMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StreamMode.Descriptor instead.
 func (StreamMode) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{2}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
 }
 
 // SyncLevel says how long a session waits in synchronous mode.
@@ -234,11 +295,11 @@ func (x SyncLevel) String() string {
 }
 
 func (SyncLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[3].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[4].Descriptor()
 }
 
 func (SyncLevel) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[3]
+	return &file_weir_control_v1_control_proto_enumTypes[4]
 }
 
 func (x SyncLevel) Number() protoreflect.EnumNumber {
@@ -247,7 +308,7 @@ func (x SyncLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SyncLevel.Descriptor instead.
 func (SyncLevel) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 // FailurePolicy says what becomes of statements that cannot be recorded in
@@ -288,11 +349,11 @@ func (x FailurePolicy) String() string {
 }
 
 func (FailurePolicy) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[4].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[5].Descriptor()
 }
 
 func (FailurePolicy) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[4]
+	return &file_weir_control_v1_control_proto_enumTypes[5]
 }
 
 func (x FailurePolicy) Number() protoreflect.EnumNumber {
@@ -301,7 +362,7 @@ func (x FailurePolicy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FailurePolicy.Descriptor instead.
 func (FailurePolicy) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 // RecordLayout says how events are put into records.
@@ -341,11 +402,11 @@ func (x RecordLayout) String() string {
 }
 
 func (RecordLayout) Descriptor() protoreflect.EnumDescriptor {
-	return file_weir_control_v1_control_proto_enumTypes[5].Descriptor()
+	return file_weir_control_v1_control_proto_enumTypes[6].Descriptor()
 }
 
 func (RecordLayout) Type() protoreflect.EnumType {
-	return &file_weir_control_v1_control_proto_enumTypes[5]
+	return &file_weir_control_v1_control_proto_enumTypes[6]
 }
 
 func (x RecordLayout) Number() protoreflect.EnumNumber {
@@ -354,7 +415,7 @@ func (x RecordLayout) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RecordLayout.Descriptor instead.
 func (RecordLayout) EnumDescriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 // Cluster is a set of instances that share one activity stream.
@@ -543,9 +604,14 @@ type InstanceReport struct {
 	// The weakness of the source, in words; empty for the engine module. Such a
 	// source cannot make sessions wait.
 	Source string `protobuf:"bytes,13,opt,name=source,proto3" json:"source,omitempty"`
-	// Why records do not reach the journal, and what to do about it; empty while
-	// they do.
-	Trouble       string `protobuf:"bytes,14,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	// What it keeps on its disk for a journal that is away. Absent without a spool.
+	Spool *Spool `protobuf:"bytes,14,opt,name=spool,proto3" json:"spool,omitempty"`
+	// Events that could not even get a number, of this epoch: the ring's lock was
+	// not to be had for a second.
+	Unnumbered uint64 `protobuf:"varint,15,opt,name=unnumbered,proto3" json:"unnumbered,omitempty"`
+	// When the ring was seen so. Absent where that is now: a capture without a ring
+	// says on what was known of the last one.
+	SeenAt        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -671,11 +737,107 @@ func (x *InstanceReport) GetSource() string {
 	return ""
 }
 
-func (x *InstanceReport) GetTrouble() string {
+func (x *InstanceReport) GetSpool() *Spool {
 	if x != nil {
-		return x.Trouble
+		return x.Spool
 	}
-	return ""
+	return nil
+}
+
+func (x *InstanceReport) GetUnnumbered() uint64 {
+	if x != nil {
+		return x.Unnumbered
+	}
+	return 0
+}
+
+func (x *InstanceReport) GetSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenAt
+	}
+	return nil
+}
+
+// Spool is a capture's encrypted spool.
+type Spool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of the disk that it takes.
+	UsedBytes uint64 `protobuf:"varint,1,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
+	// The most that it may take.
+	MaxBytes uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Events in it that the journal does not have yet.
+	Events uint64 `protobuf:"varint,3,opt,name=events,proto3" json:"events,omitempty"`
+	// When the oldest of them ended. Absent when there is none.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// What it does.
+	State         SpoolState `protobuf:"varint,5,opt,name=state,proto3,enum=weir.control.v1.SpoolState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spool) Reset() {
+	*x = Spool{}
+	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spool) ProtoMessage() {}
+
+func (x *Spool) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spool.ProtoReflect.Descriptor instead.
+func (*Spool) Descriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Spool) GetUsedBytes() uint64 {
+	if x != nil {
+		return x.UsedBytes
+	}
+	return 0
+}
+
+func (x *Spool) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *Spool) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *Spool) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Spool) GetState() SpoolState {
+	if x != nil {
+		return x.State
+	}
+	return SpoolState_SPOOL_STATE_UNSPECIFIED
 }
 
 // Stream is an activity stream.
@@ -711,7 +873,7 @@ type Stream struct {
 
 func (x *Stream) Reset() {
 	*x = Stream{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	mi := &file_weir_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +885,7 @@ func (x *Stream) String() string {
 func (*Stream) ProtoMessage() {}
 
 func (x *Stream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	mi := &file_weir_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +898,7 @@ func (x *Stream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stream.ProtoReflect.Descriptor instead.
 func (*Stream) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Stream) GetStatus() StreamStatus {
@@ -836,7 +998,7 @@ type CreateClusterRequest struct {
 
 func (x *CreateClusterRequest) Reset() {
 	*x = CreateClusterRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[4]
+	mi := &file_weir_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1010,7 @@ func (x *CreateClusterRequest) String() string {
 func (*CreateClusterRequest) ProtoMessage() {}
 
 func (x *CreateClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[4]
+	mi := &file_weir_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1023,7 @@ func (x *CreateClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClusterRequest.ProtoReflect.Descriptor instead.
 func (*CreateClusterRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateClusterRequest) GetClusterId() string {
@@ -889,7 +1051,7 @@ type CreateClusterResponse struct {
 
 func (x *CreateClusterResponse) Reset() {
 	*x = CreateClusterResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[5]
+	mi := &file_weir_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1063,7 @@ func (x *CreateClusterResponse) String() string {
 func (*CreateClusterResponse) ProtoMessage() {}
 
 func (x *CreateClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[5]
+	mi := &file_weir_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1076,7 @@ func (x *CreateClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClusterResponse.ProtoReflect.Descriptor instead.
 func (*CreateClusterResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateClusterResponse) GetCluster() *Cluster {
@@ -935,7 +1097,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[6]
+	mi := &file_weir_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1109,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[6]
+	mi := &file_weir_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1122,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetClusterRequest) GetClusterId() string {
@@ -981,7 +1143,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[7]
+	mi := &file_weir_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1155,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[7]
+	mi := &file_weir_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1168,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetClusterResponse) GetCluster() *Cluster {
@@ -1025,7 +1187,7 @@ type ListClustersRequest struct {
 
 func (x *ListClustersRequest) Reset() {
 	*x = ListClustersRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[8]
+	mi := &file_weir_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1199,7 @@ func (x *ListClustersRequest) String() string {
 func (*ListClustersRequest) ProtoMessage() {}
 
 func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[8]
+	mi := &file_weir_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1212,7 @@ func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersRequest.ProtoReflect.Descriptor instead.
 func (*ListClustersRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 // ListClustersResponse is all.
@@ -1064,7 +1226,7 @@ type ListClustersResponse struct {
 
 func (x *ListClustersResponse) Reset() {
 	*x = ListClustersResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[9]
+	mi := &file_weir_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1238,7 @@ func (x *ListClustersResponse) String() string {
 func (*ListClustersResponse) ProtoMessage() {}
 
 func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[9]
+	mi := &file_weir_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1251,7 @@ func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersResponse.ProtoReflect.Descriptor instead.
 func (*ListClustersResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListClustersResponse) GetClusters() []*Cluster {
@@ -1110,7 +1272,7 @@ type DeleteClusterRequest struct {
 
 func (x *DeleteClusterRequest) Reset() {
 	*x = DeleteClusterRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[10]
+	mi := &file_weir_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1284,7 @@ func (x *DeleteClusterRequest) String() string {
 func (*DeleteClusterRequest) ProtoMessage() {}
 
 func (x *DeleteClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[10]
+	mi := &file_weir_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1297,7 @@ func (x *DeleteClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClusterRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteClusterRequest) GetClusterId() string {
@@ -1154,7 +1316,7 @@ type DeleteClusterResponse struct {
 
 func (x *DeleteClusterResponse) Reset() {
 	*x = DeleteClusterResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[11]
+	mi := &file_weir_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1328,7 @@ func (x *DeleteClusterResponse) String() string {
 func (*DeleteClusterResponse) ProtoMessage() {}
 
 func (x *DeleteClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[11]
+	mi := &file_weir_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1341,7 @@ func (x *DeleteClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClusterResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 // CreateInstanceRequest registers an instance.
@@ -1195,7 +1357,7 @@ type CreateInstanceRequest struct {
 
 func (x *CreateInstanceRequest) Reset() {
 	*x = CreateInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[12]
+	mi := &file_weir_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1369,7 @@ func (x *CreateInstanceRequest) String() string {
 func (*CreateInstanceRequest) ProtoMessage() {}
 
 func (x *CreateInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[12]
+	mi := &file_weir_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1382,7 @@ func (x *CreateInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInstanceRequest.ProtoReflect.Descriptor instead.
 func (*CreateInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateInstanceRequest) GetClusterId() string {
@@ -1248,7 +1410,7 @@ type CreateInstanceResponse struct {
 
 func (x *CreateInstanceResponse) Reset() {
 	*x = CreateInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[13]
+	mi := &file_weir_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1422,7 @@ func (x *CreateInstanceResponse) String() string {
 func (*CreateInstanceResponse) ProtoMessage() {}
 
 func (x *CreateInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[13]
+	mi := &file_weir_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1435,7 @@ func (x *CreateInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInstanceResponse.ProtoReflect.Descriptor instead.
 func (*CreateInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateInstanceResponse) GetInstance() *Instance {
@@ -1296,7 +1458,7 @@ type DeleteInstanceRequest struct {
 
 func (x *DeleteInstanceRequest) Reset() {
 	*x = DeleteInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[14]
+	mi := &file_weir_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1470,7 @@ func (x *DeleteInstanceRequest) String() string {
 func (*DeleteInstanceRequest) ProtoMessage() {}
 
 func (x *DeleteInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[14]
+	mi := &file_weir_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1483,7 @@ func (x *DeleteInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteInstanceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteInstanceRequest) GetClusterId() string {
@@ -1347,7 +1509,7 @@ type DeleteInstanceResponse struct {
 
 func (x *DeleteInstanceResponse) Reset() {
 	*x = DeleteInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[15]
+	mi := &file_weir_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1521,7 @@ func (x *DeleteInstanceResponse) String() string {
 func (*DeleteInstanceResponse) ProtoMessage() {}
 
 func (x *DeleteInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[15]
+	mi := &file_weir_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1534,7 @@ func (x *DeleteInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteInstanceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 // StartStreamRequest says what is wanted.
@@ -1399,7 +1561,7 @@ type StartStreamRequest struct {
 
 func (x *StartStreamRequest) Reset() {
 	*x = StartStreamRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[16]
+	mi := &file_weir_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1573,7 @@ func (x *StartStreamRequest) String() string {
 func (*StartStreamRequest) ProtoMessage() {}
 
 func (x *StartStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[16]
+	mi := &file_weir_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1586,7 @@ func (x *StartStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartStreamRequest.ProtoReflect.Descriptor instead.
 func (*StartStreamRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartStreamRequest) GetClusterId() string {
@@ -1487,7 +1649,7 @@ type StartStreamResponse struct {
 
 func (x *StartStreamResponse) Reset() {
 	*x = StartStreamResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[17]
+	mi := &file_weir_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1661,7 @@ func (x *StartStreamResponse) String() string {
 func (*StartStreamResponse) ProtoMessage() {}
 
 func (x *StartStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[17]
+	mi := &file_weir_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1674,7 @@ func (x *StartStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartStreamResponse.ProtoReflect.Descriptor instead.
 func (*StartStreamResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StartStreamResponse) GetStream() *Stream {
@@ -1535,7 +1697,7 @@ type StopStreamRequest struct {
 
 func (x *StopStreamRequest) Reset() {
 	*x = StopStreamRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[18]
+	mi := &file_weir_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1709,7 @@ func (x *StopStreamRequest) String() string {
 func (*StopStreamRequest) ProtoMessage() {}
 
 func (x *StopStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[18]
+	mi := &file_weir_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1722,7 @@ func (x *StopStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopStreamRequest.ProtoReflect.Descriptor instead.
 func (*StopStreamRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StopStreamRequest) GetClusterId() string {
@@ -1588,7 +1750,7 @@ type StopStreamResponse struct {
 
 func (x *StopStreamResponse) Reset() {
 	*x = StopStreamResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[19]
+	mi := &file_weir_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1762,7 @@ func (x *StopStreamResponse) String() string {
 func (*StopStreamResponse) ProtoMessage() {}
 
 func (x *StopStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[19]
+	mi := &file_weir_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1775,7 @@ func (x *StopStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopStreamResponse.ProtoReflect.Descriptor instead.
 func (*StopStreamResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StopStreamResponse) GetStream() *Stream {
@@ -1634,7 +1796,7 @@ type GetStreamRequest struct {
 
 func (x *GetStreamRequest) Reset() {
 	*x = GetStreamRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[20]
+	mi := &file_weir_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1808,7 @@ func (x *GetStreamRequest) String() string {
 func (*GetStreamRequest) ProtoMessage() {}
 
 func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[20]
+	mi := &file_weir_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1821,7 @@ func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamRequest.ProtoReflect.Descriptor instead.
 func (*GetStreamRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetStreamRequest) GetClusterId() string {
@@ -1682,7 +1844,7 @@ type GetStreamResponse struct {
 
 func (x *GetStreamResponse) Reset() {
 	*x = GetStreamResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[21]
+	mi := &file_weir_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1856,7 @@ func (x *GetStreamResponse) String() string {
 func (*GetStreamResponse) ProtoMessage() {}
 
 func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[21]
+	mi := &file_weir_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1869,7 @@ func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamResponse.ProtoReflect.Descriptor instead.
 func (*GetStreamResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetStreamResponse) GetStream() *Stream {
@@ -1737,7 +1899,7 @@ type WatchInstanceRequest struct {
 
 func (x *WatchInstanceRequest) Reset() {
 	*x = WatchInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[22]
+	mi := &file_weir_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1911,7 @@ func (x *WatchInstanceRequest) String() string {
 func (*WatchInstanceRequest) ProtoMessage() {}
 
 func (x *WatchInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[22]
+	mi := &file_weir_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1924,7 @@ func (x *WatchInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstanceRequest.ProtoReflect.Descriptor instead.
 func (*WatchInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchInstanceRequest) GetClusterId() string {
@@ -1790,7 +1952,7 @@ type WatchInstanceResponse struct {
 
 func (x *WatchInstanceResponse) Reset() {
 	*x = WatchInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[23]
+	mi := &file_weir_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1964,7 @@ func (x *WatchInstanceResponse) String() string {
 func (*WatchInstanceResponse) ProtoMessage() {}
 
 func (x *WatchInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[23]
+	mi := &file_weir_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1977,7 @@ func (x *WatchInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstanceResponse.ProtoReflect.Descriptor instead.
 func (*WatchInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchInstanceResponse) GetDesired() *Desired {
@@ -1852,17 +2014,14 @@ type Desired struct {
 	// What becomes of what cannot be recorded. Only in synchronous mode.
 	OnFailure FailurePolicy `protobuf:"varint,11,opt,name=on_failure,json=onFailure,proto3,enum=weir.control.v1.FailurePolicy" json:"on_failure,omitempty"`
 	// How long a session waits at most. Only in synchronous mode.
-	SyncTimeout *durationpb.Duration `protobuf:"bytes,12,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
-	// What capture knows of the journal. It lies in the ring beside what is wanted;
-	// control never says it.
-	KnownJournal  *KnownJournal `protobuf:"bytes,13,opt,name=known_journal,json=knownJournal,proto3" json:"known_journal,omitempty"`
+	SyncTimeout   *durationpb.Duration `protobuf:"bytes,12,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[24]
+	mi := &file_weir_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2033,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[24]
+	mi := &file_weir_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2046,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Desired) GetGeneration() uint64 {
@@ -1972,77 +2131,6 @@ func (x *Desired) GetSyncTimeout() *durationpb.Duration {
 		return x.SyncTimeout
 	}
 	return nil
-}
-
-func (x *Desired) GetKnownJournal() *KnownJournal {
-	if x != nil {
-		return x.KnownJournal
-	}
-	return nil
-}
-
-// KnownJournal is what a capture knows of the journal that its records go to.
-type KnownJournal struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// When it was made, in microseconds since 1970, by NATS's clock. 0 if not known.
-	MadeUs int64 `protobuf:"varint,1,opt,name=made_us,json=madeUs,proto3" json:"made_us,omitempty"`
-	// Every number of the ring's epoch up to this one has left it for Kinesis.
-	Delivered uint64 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	// Since when that is known to be so, in microseconds since 1970.
-	DeliveredUs   int64 `protobuf:"varint,3,opt,name=delivered_us,json=deliveredUs,proto3" json:"delivered_us,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *KnownJournal) Reset() {
-	*x = KnownJournal{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[25]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *KnownJournal) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*KnownJournal) ProtoMessage() {}
-
-func (x *KnownJournal) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[25]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use KnownJournal.ProtoReflect.Descriptor instead.
-func (*KnownJournal) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{25}
-}
-
-func (x *KnownJournal) GetMadeUs() int64 {
-	if x != nil {
-		return x.MadeUs
-	}
-	return 0
-}
-
-func (x *KnownJournal) GetDelivered() uint64 {
-	if x != nil {
-		return x.Delivered
-	}
-	return 0
-}
-
-func (x *KnownJournal) GetDeliveredUs() int64 {
-	if x != nil {
-		return x.DeliveredUs
-	}
-	return 0
 }
 
 // ReportInstanceRequest is what a capture does.
@@ -2183,7 +2271,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xd8\x03\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xc1\x04\n" +
 	"\x0eInstanceReport\x12;\n" +
 	"\vreported_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x1e\n" +
@@ -2201,8 +2289,19 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	" \x01(\x0e2\x1a.weir.control.v1.PathStateR\x04path\x12\x1a\n" +
 	"\breleased\x18\v \x01(\x04R\breleased\x12\x18\n" +
 	"\arefused\x18\f \x01(\x04R\arefused\x12\x16\n" +
-	"\x06source\x18\r \x01(\tR\x06source\x12\x18\n" +
-	"\atrouble\x18\x0e \x01(\tR\atrouble\"\xde\x04\n" +
+	"\x06source\x18\r \x01(\tR\x06source\x12,\n" +
+	"\x05spool\x18\x0e \x01(\v2\x16.weir.control.v1.SpoolR\x05spool\x12\x1e\n" +
+	"\n" +
+	"unnumbered\x18\x0f \x01(\x04R\n" +
+	"unnumbered\x123\n" +
+	"\aseen_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\"\xc0\x01\n" +
+	"\x05Spool\x12\x1d\n" +
+	"\n" +
+	"used_bytes\x18\x01 \x01(\x04R\tusedBytes\x12\x1b\n" +
+	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\x12\x16\n" +
+	"\x06events\x18\x03 \x01(\x04R\x06events\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x121\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x1b.weir.control.v1.SpoolStateR\x05state\"\xde\x04\n" +
 	"\x06Stream\x125\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1d.weir.control.v1.StreamStatusR\x06status\x12/\n" +
 	"\x04mode\x18\x02 \x01(\x0e2\x1b.weir.control.v1.StreamModeR\x04mode\x12\x1c\n" +
@@ -2285,7 +2384,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\"K\n" +
 	"\x15WatchInstanceResponse\x122\n" +
-	"\adesired\x18\x01 \x01(\v2\x18.weir.control.v1.DesiredR\adesired\"\xf7\x04\n" +
+	"\adesired\x18\x01 \x01(\v2\x18.weir.control.v1.DesiredR\adesired\"\xb3\x04\n" +
 	"\aDesired\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -2304,12 +2403,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	" \x01(\x0e2\x1a.weir.control.v1.SyncLevelR\tsyncLevel\x12=\n" +
 	"\n" +
 	"on_failure\x18\v \x01(\x0e2\x1e.weir.control.v1.FailurePolicyR\tonFailure\x12<\n" +
-	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\x12B\n" +
-	"\rknown_journal\x18\r \x01(\v2\x1d.weir.control.v1.KnownJournalR\fknownJournal\"h\n" +
-	"\fKnownJournal\x12\x17\n" +
-	"\amade_us\x18\x01 \x01(\x03R\x06madeUs\x12\x1c\n" +
-	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12!\n" +
-	"\fdelivered_us\x18\x03 \x01(\x03R\vdeliveredUs\"\xa2\x01\n" +
+	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"\xa2\x01\n" +
 	"\x15ReportInstanceRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1f\n" +
@@ -2318,7 +2412,14 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\x12\x10\n" +
 	"\x03ask\x18\x04 \x01(\bR\x03ask\"M\n" +
 	"\x16ReportInstanceResponse\x123\n" +
-	"\x04last\x18\x01 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x04last*X\n" +
+	"\x04last\x18\x01 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x04last*\x89\x01\n" +
+	"\n" +
+	"SpoolState\x12\x1b\n" +
+	"\x17SPOOL_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11SPOOL_STATE_EMPTY\x10\x01\x12\x17\n" +
+	"\x13SPOOL_STATE_WAITING\x10\x02\x12\x18\n" +
+	"\x14SPOOL_STATE_DRAINING\x10\x03\x12\x14\n" +
+	"\x10SPOOL_STATE_FULL\x10\x04*X\n" +
 	"\tPathState\x12\x1a\n" +
 	"\x16PATH_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PATH_STATE_HEALTHY\x10\x01\x12\x17\n" +
@@ -2375,109 +2476,113 @@ func file_weir_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_weir_control_v1_control_proto_rawDescData
 }
 
-var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
 var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_weir_control_v1_control_proto_goTypes = []any{
-	(PathState)(0),                 // 0: weir.control.v1.PathState
-	(StreamStatus)(0),              // 1: weir.control.v1.StreamStatus
-	(StreamMode)(0),                // 2: weir.control.v1.StreamMode
-	(SyncLevel)(0),                 // 3: weir.control.v1.SyncLevel
-	(FailurePolicy)(0),             // 4: weir.control.v1.FailurePolicy
-	(RecordLayout)(0),              // 5: weir.control.v1.RecordLayout
-	(*Cluster)(nil),                // 6: weir.control.v1.Cluster
-	(*Instance)(nil),               // 7: weir.control.v1.Instance
-	(*InstanceReport)(nil),         // 8: weir.control.v1.InstanceReport
-	(*Stream)(nil),                 // 9: weir.control.v1.Stream
-	(*CreateClusterRequest)(nil),   // 10: weir.control.v1.CreateClusterRequest
-	(*CreateClusterResponse)(nil),  // 11: weir.control.v1.CreateClusterResponse
-	(*GetClusterRequest)(nil),      // 12: weir.control.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),     // 13: weir.control.v1.GetClusterResponse
-	(*ListClustersRequest)(nil),    // 14: weir.control.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),   // 15: weir.control.v1.ListClustersResponse
-	(*DeleteClusterRequest)(nil),   // 16: weir.control.v1.DeleteClusterRequest
-	(*DeleteClusterResponse)(nil),  // 17: weir.control.v1.DeleteClusterResponse
-	(*CreateInstanceRequest)(nil),  // 18: weir.control.v1.CreateInstanceRequest
-	(*CreateInstanceResponse)(nil), // 19: weir.control.v1.CreateInstanceResponse
-	(*DeleteInstanceRequest)(nil),  // 20: weir.control.v1.DeleteInstanceRequest
-	(*DeleteInstanceResponse)(nil), // 21: weir.control.v1.DeleteInstanceResponse
-	(*StartStreamRequest)(nil),     // 22: weir.control.v1.StartStreamRequest
-	(*StartStreamResponse)(nil),    // 23: weir.control.v1.StartStreamResponse
-	(*StopStreamRequest)(nil),      // 24: weir.control.v1.StopStreamRequest
-	(*StopStreamResponse)(nil),     // 25: weir.control.v1.StopStreamResponse
-	(*GetStreamRequest)(nil),       // 26: weir.control.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),      // 27: weir.control.v1.GetStreamResponse
-	(*WatchInstanceRequest)(nil),   // 28: weir.control.v1.WatchInstanceRequest
-	(*WatchInstanceResponse)(nil),  // 29: weir.control.v1.WatchInstanceResponse
-	(*Desired)(nil),                // 30: weir.control.v1.Desired
-	(*KnownJournal)(nil),           // 31: weir.control.v1.KnownJournal
-	(*ReportInstanceRequest)(nil),  // 32: weir.control.v1.ReportInstanceRequest
-	(*ReportInstanceResponse)(nil), // 33: weir.control.v1.ReportInstanceResponse
-	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 35: google.protobuf.Duration
+	(SpoolState)(0),                // 0: weir.control.v1.SpoolState
+	(PathState)(0),                 // 1: weir.control.v1.PathState
+	(StreamStatus)(0),              // 2: weir.control.v1.StreamStatus
+	(StreamMode)(0),                // 3: weir.control.v1.StreamMode
+	(SyncLevel)(0),                 // 4: weir.control.v1.SyncLevel
+	(FailurePolicy)(0),             // 5: weir.control.v1.FailurePolicy
+	(RecordLayout)(0),              // 6: weir.control.v1.RecordLayout
+	(*Cluster)(nil),                // 7: weir.control.v1.Cluster
+	(*Instance)(nil),               // 8: weir.control.v1.Instance
+	(*InstanceReport)(nil),         // 9: weir.control.v1.InstanceReport
+	(*Spool)(nil),                  // 10: weir.control.v1.Spool
+	(*Stream)(nil),                 // 11: weir.control.v1.Stream
+	(*CreateClusterRequest)(nil),   // 12: weir.control.v1.CreateClusterRequest
+	(*CreateClusterResponse)(nil),  // 13: weir.control.v1.CreateClusterResponse
+	(*GetClusterRequest)(nil),      // 14: weir.control.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),     // 15: weir.control.v1.GetClusterResponse
+	(*ListClustersRequest)(nil),    // 16: weir.control.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),   // 17: weir.control.v1.ListClustersResponse
+	(*DeleteClusterRequest)(nil),   // 18: weir.control.v1.DeleteClusterRequest
+	(*DeleteClusterResponse)(nil),  // 19: weir.control.v1.DeleteClusterResponse
+	(*CreateInstanceRequest)(nil),  // 20: weir.control.v1.CreateInstanceRequest
+	(*CreateInstanceResponse)(nil), // 21: weir.control.v1.CreateInstanceResponse
+	(*DeleteInstanceRequest)(nil),  // 22: weir.control.v1.DeleteInstanceRequest
+	(*DeleteInstanceResponse)(nil), // 23: weir.control.v1.DeleteInstanceResponse
+	(*StartStreamRequest)(nil),     // 24: weir.control.v1.StartStreamRequest
+	(*StartStreamResponse)(nil),    // 25: weir.control.v1.StartStreamResponse
+	(*StopStreamRequest)(nil),      // 26: weir.control.v1.StopStreamRequest
+	(*StopStreamResponse)(nil),     // 27: weir.control.v1.StopStreamResponse
+	(*GetStreamRequest)(nil),       // 28: weir.control.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),      // 29: weir.control.v1.GetStreamResponse
+	(*WatchInstanceRequest)(nil),   // 30: weir.control.v1.WatchInstanceRequest
+	(*WatchInstanceResponse)(nil),  // 31: weir.control.v1.WatchInstanceResponse
+	(*Desired)(nil),                // 32: weir.control.v1.Desired
+	(*ReportInstanceRequest)(nil),  // 33: weir.control.v1.ReportInstanceRequest
+	(*ReportInstanceResponse)(nil), // 34: weir.control.v1.ReportInstanceResponse
+	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 36: google.protobuf.Duration
 }
 var file_weir_control_v1_control_proto_depIdxs = []int32{
-	7,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
-	9,  // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
-	34, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
-	8,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
-	34, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
-	0,  // 5: weir.control.v1.InstanceReport.path:type_name -> weir.control.v1.PathState
-	1,  // 6: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
-	2,  // 7: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
-	5,  // 8: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
-	34, // 9: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
-	3,  // 10: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
-	4,  // 11: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
-	35, // 12: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
-	6,  // 13: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	6,  // 14: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	6,  // 15: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
-	7,  // 16: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
-	2,  // 17: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
-	5,  // 18: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
-	3,  // 19: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
-	4,  // 20: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
-	35, // 21: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
-	9,  // 22: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
-	9,  // 23: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
-	9,  // 24: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
-	7,  // 25: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
-	30, // 26: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
-	2,  // 27: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
-	5,  // 28: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
-	3,  // 29: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
-	4,  // 30: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
-	35, // 31: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
-	31, // 32: weir.control.v1.Desired.known_journal:type_name -> weir.control.v1.KnownJournal
-	8,  // 33: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
-	8,  // 34: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
-	10, // 35: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
-	12, // 36: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
-	14, // 37: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
-	16, // 38: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
-	18, // 39: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
-	20, // 40: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
-	22, // 41: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
-	24, // 42: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
-	26, // 43: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
-	28, // 44: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
-	32, // 45: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
-	11, // 46: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
-	13, // 47: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
-	15, // 48: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
-	17, // 49: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
-	19, // 50: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
-	21, // 51: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
-	23, // 52: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
-	25, // 53: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
-	27, // 54: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
-	29, // 55: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
-	33, // 56: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
-	46, // [46:57] is the sub-list for method output_type
-	35, // [35:46] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	8,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
+	11, // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
+	35, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
+	35, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
+	1,  // 5: weir.control.v1.InstanceReport.path:type_name -> weir.control.v1.PathState
+	10, // 6: weir.control.v1.InstanceReport.spool:type_name -> weir.control.v1.Spool
+	35, // 7: weir.control.v1.InstanceReport.seen_at:type_name -> google.protobuf.Timestamp
+	35, // 8: weir.control.v1.Spool.since:type_name -> google.protobuf.Timestamp
+	0,  // 9: weir.control.v1.Spool.state:type_name -> weir.control.v1.SpoolState
+	2,  // 10: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
+	3,  // 11: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
+	6,  // 12: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
+	35, // 13: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
+	4,  // 14: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
+	5,  // 15: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
+	36, // 16: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
+	7,  // 17: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	7,  // 18: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	7,  // 19: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
+	8,  // 20: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
+	3,  // 21: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
+	6,  // 22: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
+	4,  // 23: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
+	5,  // 24: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
+	36, // 25: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
+	11, // 26: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
+	11, // 27: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
+	11, // 28: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
+	8,  // 29: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
+	32, // 30: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
+	3,  // 31: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
+	6,  // 32: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
+	4,  // 33: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
+	5,  // 34: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
+	36, // 35: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
+	9,  // 36: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
+	9,  // 37: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
+	12, // 38: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
+	14, // 39: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
+	16, // 40: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
+	18, // 41: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
+	20, // 42: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
+	22, // 43: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
+	24, // 44: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
+	26, // 45: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
+	28, // 46: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
+	30, // 47: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
+	33, // 48: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
+	13, // 49: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
+	15, // 50: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
+	17, // 51: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
+	19, // 52: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
+	21, // 53: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
+	23, // 54: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
+	25, // 55: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
+	27, // 56: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
+	29, // 57: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
+	31, // 58: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
+	34, // 59: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
+	49, // [49:60] is the sub-list for method output_type
+	38, // [38:49] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_weir_control_v1_control_proto_init() }
@@ -2490,7 +2595,7 @@ func file_weir_control_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_control_v1_control_proto_rawDesc), len(file_weir_control_v1_control_proto_rawDesc)),
-			NumEnums:      6,
+			NumEnums:      7,
 			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,

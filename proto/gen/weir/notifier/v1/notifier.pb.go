@@ -55,13 +55,6 @@ const (
 	EventKind_EVENT_KIND_EPOCH_ENDED EventKind = 11
 	// Somebody changed what the audit rests on: a hook, a setting, a library.
 	EventKind_EVENT_KIND_SECURITY_NOTICE EventKind = 12
-	// NATS had lost what is wanted of a cluster, and control wrote it back from its
-	// memory.
-	EventKind_EVENT_KIND_REGISTRY_RESTORED EventKind = 13
-	// Control does not know an instance that is being recorded.
-	EventKind_EVENT_KIND_INSTANCE_UNKNOWN EventKind = 14
-	// A cluster's Kinesis stream was gone and was made again.
-	EventKind_EVENT_KIND_KINESIS_STREAM_REMADE EventKind = 15
 )
 
 // Enum value maps for EventKind.
@@ -80,27 +73,21 @@ var (
 		10: "EVENT_KIND_AUDIT_RESUMED",
 		11: "EVENT_KIND_EPOCH_ENDED",
 		12: "EVENT_KIND_SECURITY_NOTICE",
-		13: "EVENT_KIND_REGISTRY_RESTORED",
-		14: "EVENT_KIND_INSTANCE_UNKNOWN",
-		15: "EVENT_KIND_KINESIS_STREAM_REMADE",
 	}
 	EventKind_value = map[string]int32{
-		"EVENT_KIND_UNSPECIFIED":           0,
-		"EVENT_KIND_STREAM_STARTED":        1,
-		"EVENT_KIND_STREAM_STOPPED":        2,
-		"EVENT_KIND_ENGINE_LOST":           3,
-		"EVENT_KIND_ENGINE_RETURNED":       4,
-		"EVENT_KIND_LOSS_BEGAN":            5,
-		"EVENT_KIND_LOSS_ENDED":            6,
-		"EVENT_KIND_POSSIBLE_LOSS_BEGAN":   7,
-		"EVENT_KIND_POSSIBLE_LOSS_ENDED":   8,
-		"EVENT_KIND_AUDIT_INTERRUPTED":     9,
-		"EVENT_KIND_AUDIT_RESUMED":         10,
-		"EVENT_KIND_EPOCH_ENDED":           11,
-		"EVENT_KIND_SECURITY_NOTICE":       12,
-		"EVENT_KIND_REGISTRY_RESTORED":     13,
-		"EVENT_KIND_INSTANCE_UNKNOWN":      14,
-		"EVENT_KIND_KINESIS_STREAM_REMADE": 15,
+		"EVENT_KIND_UNSPECIFIED":         0,
+		"EVENT_KIND_STREAM_STARTED":      1,
+		"EVENT_KIND_STREAM_STOPPED":      2,
+		"EVENT_KIND_ENGINE_LOST":         3,
+		"EVENT_KIND_ENGINE_RETURNED":     4,
+		"EVENT_KIND_LOSS_BEGAN":          5,
+		"EVENT_KIND_LOSS_ENDED":          6,
+		"EVENT_KIND_POSSIBLE_LOSS_BEGAN": 7,
+		"EVENT_KIND_POSSIBLE_LOSS_ENDED": 8,
+		"EVENT_KIND_AUDIT_INTERRUPTED":   9,
+		"EVENT_KIND_AUDIT_RESUMED":       10,
+		"EVENT_KIND_EPOCH_ENDED":         11,
+		"EVENT_KIND_SECURITY_NOTICE":     12,
 	}
 )
 
@@ -159,10 +146,9 @@ const (
 	Cause_CAUSE_CAPTURE_SILENT Cause = 9
 	// Capture finds no ring that it can read, though it should record.
 	Cause_CAUSE_RING_UNREADABLE Cause = 10
-	// NATS lost the journal with records that Kinesis did not have. Each number from
-	// first to last has its record, unless it was one of them: the count says how
-	// many it can be at most.
-	Cause_CAUSE_JOURNAL_LOST Cause = 11
+	// Events could not even get a number, for the ring's lock was not to be had:
+	// the stream shows no hole. The ring counted them.
+	Cause_CAUSE_UNNUMBERED Cause = 11
 )
 
 // Enum value maps for Cause.
@@ -179,7 +165,7 @@ var (
 		8:  "CAUSE_ENGINE_GONE",
 		9:  "CAUSE_CAPTURE_SILENT",
 		10: "CAUSE_RING_UNREADABLE",
-		11: "CAUSE_JOURNAL_LOST",
+		11: "CAUSE_UNNUMBERED",
 	}
 	Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED":     0,
@@ -193,7 +179,7 @@ var (
 		"CAUSE_ENGINE_GONE":     8,
 		"CAUSE_CAPTURE_SILENT":  9,
 		"CAUSE_RING_UNREADABLE": 10,
-		"CAUSE_JOURNAL_LOST":    11,
+		"CAUSE_UNNUMBERED":      11,
 	}
 )
 
@@ -409,8 +395,7 @@ type Window struct {
 	// See first.
 	Last uint64 `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`
 	// How many numbers have no record. With CAUSE_RELEASED how many waits ended
-	// before the record was durable: none of these need be lost. With
-	// CAUSE_JOURNAL_LOST how many it can be at most.
+	// before the record was durable: none of these need be lost.
 	Count uint64 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
 	// True where the count may be too small.
 	LowerBound bool `protobuf:"varint,9,opt,name=lower_bound,json=lowerBound,proto3" json:"lower_bound,omitempty"`
@@ -421,7 +406,8 @@ type Window struct {
 	// True until it closes.
 	Open bool `protobuf:"varint,12,opt,name=open,proto3" json:"open,omitempty"`
 	// How many were lost in the epoch before the window's first, by all windows
-	// together: what a capture that comes back needs, to go on counting.
+	// together: what a capture that comes back needs, to go on counting. With
+	// CAUSE_RELEASED and CAUSE_UNNUMBERED how many of these there were before.
 	LostBefore    uint64 `protobuf:"varint,13,opt,name=lost_before,json=lostBefore,proto3" json:"lost_before,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1471,6 +1457,171 @@ func (x *ListDeadLettersResponse) GetNextPageToken() string {
 	return ""
 }
 
+// RetryDeadLettersRequest says which.
+type RetryDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this sink's. Empty means all.
+	Sink          string `protobuf:"bytes,1,opt,name=sink,proto3" json:"sink,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLettersRequest) Reset() {
+	*x = RetryDeadLettersRequest{}
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLettersRequest) ProtoMessage() {}
+
+func (x *RetryDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*RetryDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_weir_notifier_v1_notifier_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RetryDeadLettersRequest) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+// RetryDeadLettersResponse says what became of them.
+type RetryDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each sink that had any.
+	Sinks         []*SinkRetry `protobuf:"bytes,1,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryDeadLettersResponse) Reset() {
+	*x = RetryDeadLettersResponse{}
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryDeadLettersResponse) ProtoMessage() {}
+
+func (x *RetryDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*RetryDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_weir_notifier_v1_notifier_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RetryDeadLettersResponse) GetSinks() []*SinkRetry {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+// SinkRetry is what became of a sink's dead letters.
+type SinkRetry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sink's name.
+	Sink string `protobuf:"bytes,1,opt,name=sink,proto3" json:"sink,omitempty"`
+	// How many it took.
+	Delivered uint32 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// How many are dead letters still.
+	Left uint32 `protobuf:"varint,3,opt,name=left,proto3" json:"left,omitempty"`
+	// Why, if any are.
+	LastError     string `protobuf:"bytes,4,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SinkRetry) Reset() {
+	*x = SinkRetry{}
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SinkRetry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SinkRetry) ProtoMessage() {}
+
+func (x *SinkRetry) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SinkRetry.ProtoReflect.Descriptor instead.
+func (*SinkRetry) Descriptor() ([]byte, []int) {
+	return file_weir_notifier_v1_notifier_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SinkRetry) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+func (x *SinkRetry) GetDelivered() uint32 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *SinkRetry) GetLeft() uint32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *SinkRetry) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
 // DeadLetter is an event that a sink did not take.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1490,7 +1641,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[17]
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1653,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[17]
+	mi := &file_weir_notifier_v1_notifier_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1666,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_weir_notifier_v1_notifier_proto_rawDescGZIP(), []int{17}
+	return file_weir_notifier_v1_notifier_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeadLetter) GetSink() string {
@@ -1658,7 +1809,17 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"\x82\x01\n" +
 	"\x17ListDeadLettersResponse\x12?\n" +
 	"\fdead_letters\x18\x01 \x03(\v2\x1c.weir.notifier.v1.DeadLetterR\vdeadLetters\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc6\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"-\n" +
+	"\x17RetryDeadLettersRequest\x12\x12\n" +
+	"\x04sink\x18\x01 \x01(\tR\x04sink\"M\n" +
+	"\x18RetryDeadLettersResponse\x121\n" +
+	"\x05sinks\x18\x01 \x03(\v2\x1b.weir.notifier.v1.SinkRetryR\x05sinks\"p\n" +
+	"\tSinkRetry\x12\x12\n" +
+	"\x04sink\x18\x01 \x01(\tR\x04sink\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\rR\tdelivered\x12\x12\n" +
+	"\x04left\x18\x03 \x01(\rR\x04left\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x04 \x01(\tR\tlastError\"\xc6\x01\n" +
 	"\n" +
 	"DeadLetter\x12\x12\n" +
 	"\x04sink\x18\x01 \x01(\tR\x04sink\x12-\n" +
@@ -1666,7 +1827,7 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\x04 \x01(\tR\tlastError\x12:\n" +
-	"\vgiven_up_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tgivenUpAt*\x84\x04\n" +
+	"\vgiven_up_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tgivenUpAt*\x9b\x03\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19EVENT_KIND_STREAM_STARTED\x10\x01\x12\x1d\n" +
@@ -1681,10 +1842,7 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"\x18EVENT_KIND_AUDIT_RESUMED\x10\n" +
 	"\x12\x1a\n" +
 	"\x16EVENT_KIND_EPOCH_ENDED\x10\v\x12\x1e\n" +
-	"\x1aEVENT_KIND_SECURITY_NOTICE\x10\f\x12 \n" +
-	"\x1cEVENT_KIND_REGISTRY_RESTORED\x10\r\x12\x1f\n" +
-	"\x1bEVENT_KIND_INSTANCE_UNKNOWN\x10\x0e\x12$\n" +
-	" EVENT_KIND_KINESIS_STREAM_REMADE\x10\x0f*\x88\x02\n" +
+	"\x1aEVENT_KIND_SECURITY_NOTICE\x10\f*\x86\x02\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fCAUSE_RING_FULL\x10\x01\x12\x0e\n" +
@@ -1698,8 +1856,8 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"\x11CAUSE_ENGINE_GONE\x10\b\x12\x18\n" +
 	"\x14CAUSE_CAPTURE_SILENT\x10\t\x12\x19\n" +
 	"\x15CAUSE_RING_UNREADABLE\x10\n" +
-	"\x12\x16\n" +
-	"\x12CAUSE_JOURNAL_LOST\x10\v2\x8e\x05\n" +
+	"\x12\x14\n" +
+	"\x10CAUSE_UNNUMBERED\x10\v2\xf9\x05\n" +
 	"\x0fNotifierService\x12K\n" +
 	"\x06Notify\x12\x1f.weir.notifier.v1.NotifyRequest\x1a .weir.notifier.v1.NotifyResponse\x12W\n" +
 	"\n" +
@@ -1709,7 +1867,8 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"OpenWindow\x12#.weir.notifier.v1.OpenWindowRequest\x1a$.weir.notifier.v1.OpenWindowResponse\x12Z\n" +
 	"\vCloseWindow\x12$.weir.notifier.v1.CloseWindowRequest\x1a%.weir.notifier.v1.CloseWindowResponse\x12Z\n" +
 	"\vListWindows\x12$.weir.notifier.v1.ListWindowsRequest\x1a%.weir.notifier.v1.ListWindowsResponse\x12f\n" +
-	"\x0fListDeadLetters\x12(.weir.notifier.v1.ListDeadLettersRequest\x1a).weir.notifier.v1.ListDeadLettersResponseB\xc7\x01\n" +
+	"\x0fListDeadLetters\x12(.weir.notifier.v1.ListDeadLettersRequest\x1a).weir.notifier.v1.ListDeadLettersResponse\x12i\n" +
+	"\x10RetryDeadLetters\x12).weir.notifier.v1.RetryDeadLettersRequest\x1a*.weir.notifier.v1.RetryDeadLettersResponseB\xc7\x01\n" +
 	"\x14com.weir.notifier.v1B\rNotifierProtoP\x01Z>github.com/weir-das/weir/proto/gen/weir/notifier/v1;notifierv1\xa2\x02\x03WNX\xaa\x02\x10Weir.Notifier.V1\xca\x02\x10Weir\\Notifier\\V1\xe2\x02\x1cWeir\\Notifier\\V1\\GPBMetadata\xea\x02\x12Weir::Notifier::V1b\x06proto3"
 
 var (
@@ -1725,73 +1884,79 @@ func file_weir_notifier_v1_notifier_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_notifier_v1_notifier_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_weir_notifier_v1_notifier_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_weir_notifier_v1_notifier_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_weir_notifier_v1_notifier_proto_goTypes = []any{
-	(EventKind)(0),                  // 0: weir.notifier.v1.EventKind
-	(Cause)(0),                      // 1: weir.notifier.v1.Cause
-	(*NotifyRequest)(nil),           // 2: weir.notifier.v1.NotifyRequest
-	(*NotifyResponse)(nil),          // 3: weir.notifier.v1.NotifyResponse
-	(*Window)(nil),                  // 4: weir.notifier.v1.Window
-	(*EpochEnd)(nil),                // 5: weir.notifier.v1.EpochEnd
-	(*Event)(nil),                   // 6: weir.notifier.v1.Event
-	(*ListEventsRequest)(nil),       // 7: weir.notifier.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),      // 8: weir.notifier.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),      // 9: weir.notifier.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),     // 10: weir.notifier.v1.WatchEventsResponse
-	(*OpenWindowRequest)(nil),       // 11: weir.notifier.v1.OpenWindowRequest
-	(*OpenWindowResponse)(nil),      // 12: weir.notifier.v1.OpenWindowResponse
-	(*CloseWindowRequest)(nil),      // 13: weir.notifier.v1.CloseWindowRequest
-	(*CloseWindowResponse)(nil),     // 14: weir.notifier.v1.CloseWindowResponse
-	(*ListWindowsRequest)(nil),      // 15: weir.notifier.v1.ListWindowsRequest
-	(*ListWindowsResponse)(nil),     // 16: weir.notifier.v1.ListWindowsResponse
-	(*ListDeadLettersRequest)(nil),  // 17: weir.notifier.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil), // 18: weir.notifier.v1.ListDeadLettersResponse
-	(*DeadLetter)(nil),              // 19: weir.notifier.v1.DeadLetter
-	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
+	(EventKind)(0),                   // 0: weir.notifier.v1.EventKind
+	(Cause)(0),                       // 1: weir.notifier.v1.Cause
+	(*NotifyRequest)(nil),            // 2: weir.notifier.v1.NotifyRequest
+	(*NotifyResponse)(nil),           // 3: weir.notifier.v1.NotifyResponse
+	(*Window)(nil),                   // 4: weir.notifier.v1.Window
+	(*EpochEnd)(nil),                 // 5: weir.notifier.v1.EpochEnd
+	(*Event)(nil),                    // 6: weir.notifier.v1.Event
+	(*ListEventsRequest)(nil),        // 7: weir.notifier.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),       // 8: weir.notifier.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),       // 9: weir.notifier.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),      // 10: weir.notifier.v1.WatchEventsResponse
+	(*OpenWindowRequest)(nil),        // 11: weir.notifier.v1.OpenWindowRequest
+	(*OpenWindowResponse)(nil),       // 12: weir.notifier.v1.OpenWindowResponse
+	(*CloseWindowRequest)(nil),       // 13: weir.notifier.v1.CloseWindowRequest
+	(*CloseWindowResponse)(nil),      // 14: weir.notifier.v1.CloseWindowResponse
+	(*ListWindowsRequest)(nil),       // 15: weir.notifier.v1.ListWindowsRequest
+	(*ListWindowsResponse)(nil),      // 16: weir.notifier.v1.ListWindowsResponse
+	(*ListDeadLettersRequest)(nil),   // 17: weir.notifier.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),  // 18: weir.notifier.v1.ListDeadLettersResponse
+	(*RetryDeadLettersRequest)(nil),  // 19: weir.notifier.v1.RetryDeadLettersRequest
+	(*RetryDeadLettersResponse)(nil), // 20: weir.notifier.v1.RetryDeadLettersResponse
+	(*SinkRetry)(nil),                // 21: weir.notifier.v1.SinkRetry
+	(*DeadLetter)(nil),               // 22: weir.notifier.v1.DeadLetter
+	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
 }
 var file_weir_notifier_v1_notifier_proto_depIdxs = []int32{
 	0,  // 0: weir.notifier.v1.NotifyRequest.kind:type_name -> weir.notifier.v1.EventKind
-	20, // 1: weir.notifier.v1.NotifyRequest.occurred_at:type_name -> google.protobuf.Timestamp
+	23, // 1: weir.notifier.v1.NotifyRequest.occurred_at:type_name -> google.protobuf.Timestamp
 	5,  // 2: weir.notifier.v1.NotifyRequest.epoch_end:type_name -> weir.notifier.v1.EpochEnd
 	6,  // 3: weir.notifier.v1.NotifyResponse.event:type_name -> weir.notifier.v1.Event
 	1,  // 4: weir.notifier.v1.Window.cause:type_name -> weir.notifier.v1.Cause
-	20, // 5: weir.notifier.v1.Window.begin:type_name -> google.protobuf.Timestamp
-	20, // 6: weir.notifier.v1.Window.end:type_name -> google.protobuf.Timestamp
+	23, // 5: weir.notifier.v1.Window.begin:type_name -> google.protobuf.Timestamp
+	23, // 6: weir.notifier.v1.Window.end:type_name -> google.protobuf.Timestamp
 	0,  // 7: weir.notifier.v1.Event.kind:type_name -> weir.notifier.v1.EventKind
-	20, // 8: weir.notifier.v1.Event.occurred_at:type_name -> google.protobuf.Timestamp
+	23, // 8: weir.notifier.v1.Event.occurred_at:type_name -> google.protobuf.Timestamp
 	4,  // 9: weir.notifier.v1.Event.window:type_name -> weir.notifier.v1.Window
 	5,  // 10: weir.notifier.v1.Event.epoch_end:type_name -> weir.notifier.v1.EpochEnd
-	20, // 11: weir.notifier.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
+	23, // 11: weir.notifier.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
 	6,  // 12: weir.notifier.v1.ListEventsResponse.events:type_name -> weir.notifier.v1.Event
-	20, // 13: weir.notifier.v1.WatchEventsRequest.since:type_name -> google.protobuf.Timestamp
+	23, // 13: weir.notifier.v1.WatchEventsRequest.since:type_name -> google.protobuf.Timestamp
 	6,  // 14: weir.notifier.v1.WatchEventsResponse.event:type_name -> weir.notifier.v1.Event
 	4,  // 15: weir.notifier.v1.OpenWindowRequest.window:type_name -> weir.notifier.v1.Window
 	4,  // 16: weir.notifier.v1.OpenWindowResponse.window:type_name -> weir.notifier.v1.Window
 	4,  // 17: weir.notifier.v1.CloseWindowRequest.window:type_name -> weir.notifier.v1.Window
 	4,  // 18: weir.notifier.v1.CloseWindowResponse.window:type_name -> weir.notifier.v1.Window
 	4,  // 19: weir.notifier.v1.ListWindowsResponse.windows:type_name -> weir.notifier.v1.Window
-	19, // 20: weir.notifier.v1.ListDeadLettersResponse.dead_letters:type_name -> weir.notifier.v1.DeadLetter
-	6,  // 21: weir.notifier.v1.DeadLetter.event:type_name -> weir.notifier.v1.Event
-	20, // 22: weir.notifier.v1.DeadLetter.given_up_at:type_name -> google.protobuf.Timestamp
-	2,  // 23: weir.notifier.v1.NotifierService.Notify:input_type -> weir.notifier.v1.NotifyRequest
-	7,  // 24: weir.notifier.v1.NotifierService.ListEvents:input_type -> weir.notifier.v1.ListEventsRequest
-	9,  // 25: weir.notifier.v1.NotifierService.WatchEvents:input_type -> weir.notifier.v1.WatchEventsRequest
-	11, // 26: weir.notifier.v1.NotifierService.OpenWindow:input_type -> weir.notifier.v1.OpenWindowRequest
-	13, // 27: weir.notifier.v1.NotifierService.CloseWindow:input_type -> weir.notifier.v1.CloseWindowRequest
-	15, // 28: weir.notifier.v1.NotifierService.ListWindows:input_type -> weir.notifier.v1.ListWindowsRequest
-	17, // 29: weir.notifier.v1.NotifierService.ListDeadLetters:input_type -> weir.notifier.v1.ListDeadLettersRequest
-	3,  // 30: weir.notifier.v1.NotifierService.Notify:output_type -> weir.notifier.v1.NotifyResponse
-	8,  // 31: weir.notifier.v1.NotifierService.ListEvents:output_type -> weir.notifier.v1.ListEventsResponse
-	10, // 32: weir.notifier.v1.NotifierService.WatchEvents:output_type -> weir.notifier.v1.WatchEventsResponse
-	12, // 33: weir.notifier.v1.NotifierService.OpenWindow:output_type -> weir.notifier.v1.OpenWindowResponse
-	14, // 34: weir.notifier.v1.NotifierService.CloseWindow:output_type -> weir.notifier.v1.CloseWindowResponse
-	16, // 35: weir.notifier.v1.NotifierService.ListWindows:output_type -> weir.notifier.v1.ListWindowsResponse
-	18, // 36: weir.notifier.v1.NotifierService.ListDeadLetters:output_type -> weir.notifier.v1.ListDeadLettersResponse
-	30, // [30:37] is the sub-list for method output_type
-	23, // [23:30] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	22, // 20: weir.notifier.v1.ListDeadLettersResponse.dead_letters:type_name -> weir.notifier.v1.DeadLetter
+	21, // 21: weir.notifier.v1.RetryDeadLettersResponse.sinks:type_name -> weir.notifier.v1.SinkRetry
+	6,  // 22: weir.notifier.v1.DeadLetter.event:type_name -> weir.notifier.v1.Event
+	23, // 23: weir.notifier.v1.DeadLetter.given_up_at:type_name -> google.protobuf.Timestamp
+	2,  // 24: weir.notifier.v1.NotifierService.Notify:input_type -> weir.notifier.v1.NotifyRequest
+	7,  // 25: weir.notifier.v1.NotifierService.ListEvents:input_type -> weir.notifier.v1.ListEventsRequest
+	9,  // 26: weir.notifier.v1.NotifierService.WatchEvents:input_type -> weir.notifier.v1.WatchEventsRequest
+	11, // 27: weir.notifier.v1.NotifierService.OpenWindow:input_type -> weir.notifier.v1.OpenWindowRequest
+	13, // 28: weir.notifier.v1.NotifierService.CloseWindow:input_type -> weir.notifier.v1.CloseWindowRequest
+	15, // 29: weir.notifier.v1.NotifierService.ListWindows:input_type -> weir.notifier.v1.ListWindowsRequest
+	17, // 30: weir.notifier.v1.NotifierService.ListDeadLetters:input_type -> weir.notifier.v1.ListDeadLettersRequest
+	19, // 31: weir.notifier.v1.NotifierService.RetryDeadLetters:input_type -> weir.notifier.v1.RetryDeadLettersRequest
+	3,  // 32: weir.notifier.v1.NotifierService.Notify:output_type -> weir.notifier.v1.NotifyResponse
+	8,  // 33: weir.notifier.v1.NotifierService.ListEvents:output_type -> weir.notifier.v1.ListEventsResponse
+	10, // 34: weir.notifier.v1.NotifierService.WatchEvents:output_type -> weir.notifier.v1.WatchEventsResponse
+	12, // 35: weir.notifier.v1.NotifierService.OpenWindow:output_type -> weir.notifier.v1.OpenWindowResponse
+	14, // 36: weir.notifier.v1.NotifierService.CloseWindow:output_type -> weir.notifier.v1.CloseWindowResponse
+	16, // 37: weir.notifier.v1.NotifierService.ListWindows:output_type -> weir.notifier.v1.ListWindowsResponse
+	18, // 38: weir.notifier.v1.NotifierService.ListDeadLetters:output_type -> weir.notifier.v1.ListDeadLettersResponse
+	20, // 39: weir.notifier.v1.NotifierService.RetryDeadLetters:output_type -> weir.notifier.v1.RetryDeadLettersResponse
+	32, // [32:40] is the sub-list for method output_type
+	24, // [24:32] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_weir_notifier_v1_notifier_proto_init() }
@@ -1805,7 +1970,7 @@ func file_weir_notifier_v1_notifier_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_notifier_v1_notifier_proto_rawDesc), len(file_weir_notifier_v1_notifier_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,13 +22,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NotifierService_Notify_FullMethodName          = "/weir.notifier.v1.NotifierService/Notify"
-	NotifierService_ListEvents_FullMethodName      = "/weir.notifier.v1.NotifierService/ListEvents"
-	NotifierService_WatchEvents_FullMethodName     = "/weir.notifier.v1.NotifierService/WatchEvents"
-	NotifierService_OpenWindow_FullMethodName      = "/weir.notifier.v1.NotifierService/OpenWindow"
-	NotifierService_CloseWindow_FullMethodName     = "/weir.notifier.v1.NotifierService/CloseWindow"
-	NotifierService_ListWindows_FullMethodName     = "/weir.notifier.v1.NotifierService/ListWindows"
-	NotifierService_ListDeadLetters_FullMethodName = "/weir.notifier.v1.NotifierService/ListDeadLetters"
+	NotifierService_Notify_FullMethodName           = "/weir.notifier.v1.NotifierService/Notify"
+	NotifierService_ListEvents_FullMethodName       = "/weir.notifier.v1.NotifierService/ListEvents"
+	NotifierService_WatchEvents_FullMethodName      = "/weir.notifier.v1.NotifierService/WatchEvents"
+	NotifierService_OpenWindow_FullMethodName       = "/weir.notifier.v1.NotifierService/OpenWindow"
+	NotifierService_CloseWindow_FullMethodName      = "/weir.notifier.v1.NotifierService/CloseWindow"
+	NotifierService_ListWindows_FullMethodName      = "/weir.notifier.v1.NotifierService/ListWindows"
+	NotifierService_ListDeadLetters_FullMethodName  = "/weir.notifier.v1.NotifierService/ListDeadLetters"
+	NotifierService_RetryDeadLetters_FullMethodName = "/weir.notifier.v1.NotifierService/RetryDeadLetters"
 )
 
 // NotifierServiceClient is the client API for NotifierService service.
@@ -59,6 +60,10 @@ type NotifierServiceClient interface {
 	ListWindows(ctx context.Context, in *ListWindowsRequest, opts ...grpc.CallOption) (*ListWindowsResponse, error)
 	// ListDeadLetters lists what could not be delivered to a sink, oldest first.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
+	// RetryDeadLetters delivers dead letters once more, under the same keys. What a
+	// sink takes is a dead letter no longer; a sink that refuses one is not tried
+	// with the next.
+	RetryDeadLetters(ctx context.Context, in *RetryDeadLettersRequest, opts ...grpc.CallOption) (*RetryDeadLettersResponse, error)
 }
 
 type notifierServiceClient struct {
@@ -148,6 +153,16 @@ func (c *notifierServiceClient) ListDeadLetters(ctx context.Context, in *ListDea
 	return out, nil
 }
 
+func (c *notifierServiceClient) RetryDeadLetters(ctx context.Context, in *RetryDeadLettersRequest, opts ...grpc.CallOption) (*RetryDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryDeadLettersResponse)
+	err := c.cc.Invoke(ctx, NotifierService_RetryDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NotifierServiceServer is the server API for NotifierService service.
 // All implementations must embed UnimplementedNotifierServiceServer
 // for forward compatibility.
@@ -176,6 +191,10 @@ type NotifierServiceServer interface {
 	ListWindows(context.Context, *ListWindowsRequest) (*ListWindowsResponse, error)
 	// ListDeadLetters lists what could not be delivered to a sink, oldest first.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
+	// RetryDeadLetters delivers dead letters once more, under the same keys. What a
+	// sink takes is a dead letter no longer; a sink that refuses one is not tried
+	// with the next.
+	RetryDeadLetters(context.Context, *RetryDeadLettersRequest) (*RetryDeadLettersResponse, error)
 	mustEmbedUnimplementedNotifierServiceServer()
 }
 
@@ -206,6 +225,9 @@ func (UnimplementedNotifierServiceServer) ListWindows(context.Context, *ListWind
 }
 func (UnimplementedNotifierServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
+}
+func (UnimplementedNotifierServiceServer) RetryDeadLetters(context.Context, *RetryDeadLettersRequest) (*RetryDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryDeadLetters not implemented")
 }
 func (UnimplementedNotifierServiceServer) mustEmbedUnimplementedNotifierServiceServer() {}
 func (UnimplementedNotifierServiceServer) testEmbeddedByValue()                         {}
@@ -347,6 +369,24 @@ func _NotifierService_ListDeadLetters_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NotifierService_RetryDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotifierServiceServer).RetryDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotifierService_RetryDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotifierServiceServer).RetryDeadLetters(ctx, req.(*RetryDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // NotifierService_ServiceDesc is the grpc.ServiceDesc for NotifierService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -377,6 +417,10 @@ var NotifierService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDeadLetters",
 			Handler:    _NotifierService_ListDeadLetters_Handler,
+		},
+		{
+			MethodName: "RetryDeadLetters",
+			Handler:    _NotifierService_RetryDeadLetters_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

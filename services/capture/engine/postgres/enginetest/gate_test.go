@@ -1,6 +1,7 @@
 package enginetest_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,20 @@ func (c *acker) recover(t *testing.T) {
 	c.release()
 	eventually(t, "the backlog to be durable", func() bool { s := c.status(t); return s.Durable == s.Number }, nil)
 	c.healthy(t, true)
+}
+
+// lockRing holds the ring's lock for a process, as one does that stands still with it; 0 gives it back.
+func (c *acker) lockRing(t *testing.T, pid int) {
+	t.Helper()
+	file, err := os.OpenFile(c.ringFile, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	const place = 128 // engine/ring/ring.h
+	if _, err := file.WriteAt(binary.LittleEndian.AppendUint32(nil, uint32(pid)), place); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // awaitWait waits until the statement's session waits. A session that looked at it in SQL would wait, too.
@@ -280,6 +295,51 @@ func TestFailOperation(t *testing.T) {
 		rows(t, 11, "1")
 		rows(t, 12, "1")
 		local.must("select 'like anybody'")
+	})
+
+	t.Run("a login and an error let nobody go, a completion does", func(t *testing.T) {
+		open, glass := c.login(t, "postgres", false), c.login(t, "glass", true)
+		open.must("begin")
+		c.hold("")
+		c.healthy(t, false)
+		before := c.status(t)
+		cl := c.login(t, "postgres", false)
+		cl.refused("select 'nothing'", refused)
+		cl.refused("selekt 'nothing'", "42601")
+		err := cl.conn.ExecParams(t.Context(), "select $1::int", [][]byte{[]byte("1")}, nil, nil, nil).Read().Err
+		isState(t, "the extended query", err, refused)
+		if s := c.status(t); s.Released != before.Released || s.Refused != before.Refused+2 {
+			t.Errorf("released %d, refused %d; want %d and %d", s.Released, s.Refused, before.Released, before.Refused+2)
+		}
+		if r := open.start("rollback"); r.ends() != nil {
+			t.Error("a rollback was refused")
+		}
+		glass.must("select 'simple'")
+		if err := glass.conn.ExecParams(t.Context(), "select 'extended'", nil, nil, nil, nil).Read().Err; err != nil {
+			t.Error(err)
+		}
+		if s := c.status(t); s.Released != before.Released+3 {
+			t.Errorf("released %d, want %d", s.Released, before.Released+3)
+		}
+		c.recover(t)
+	})
+
+	t.Run("what cannot get a number is not durable", func(t *testing.T) {
+		cl, reader := c.login(t, "postgres", false), c.login(t, "postgres", false)
+		before := c.status(t)
+		c.lockRing(t, os.Getpid())
+		wrote, read := cl.start("insert into t values (13)"), reader.start("select 'unnumbered'")
+		isState(t, wrote.sql, wrote.ends(), refused)
+		isState(t, read.sql, read.ends(), unrecorded)
+		c.policy(t, synchronously(ring.LevelTransaction))
+		cl.must("select 'let go'")
+		c.lockRing(t, 0)
+		if s := c.status(t); s.Unnumbered < before.Unnumbered+4 || s.Released != before.Released+1 {
+			t.Errorf("%d without a number, %d released; want four more than %d at least, and one more than %d", s.Unnumbered, s.Released, before.Unnumbered, before.Released)
+		}
+		c.policy(t, failingClosed(ring.LevelTransaction, 0))
+		rows(t, 13, "0")
+		cl.must("select 'numbered again'")
 	})
 
 	t.Run("a restarted server stays closed until capture is back", func(t *testing.T) {
