@@ -36,9 +36,7 @@ func (m *mesh) keyWorks(works bool) {
 // is in the spool; then lets them be sealed, and wants all of them in the stream.
 func (m *mesh) spools() {
 	m.t.Helper()
-	if out := m.weir("stream", "status"); !strings.Contains(out, "64 MiB") {
-		m.t.Errorf("stream status does not show the spool:\n%s", out)
-	}
+	m.awaitStatus("spool of dev-1: .*64 MiB")
 	conn, err := pgx.Connect(m.t.Context(), m.file.PostgresDSN)
 	if err != nil {
 		m.t.Fatal(err)

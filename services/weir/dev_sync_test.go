@@ -40,9 +40,7 @@ func (m *mesh) numbers() *capturev1.GetStatusResponse {
 // told of is on the journal's disk: at once, without waiting for anything.
 func (m *mesh) isSynchronous() {
 	m.t.Helper()
-	if out := m.weir("stream", "status"); !strings.Contains(out, syncStatus) || !strings.Contains(out, "healthy") {
-		m.t.Errorf("stream status does not say %q and a healthy path:\n%s", syncStatus, out)
-	}
+	m.awaitStatus("(?s)" + syncStatus + ".* healthy ") // capture reports every second
 	// The first statement of somebody who has seen that it is ready.
 	psql := exec.CommandContext(m.t.Context(), filepath.Join(binDir(m.t), "psql"), "-XAtqc", "select 'by psql'", m.file.PostgresDSN)
 	if out, err := psql.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "by psql" {

@@ -146,7 +146,7 @@ func verifiesWhatWasTold(t *testing.T, m *mesh.Mesh, ended mesh.Numbers, inStrea
 		{"its windows", file("windows.json", m.MustWeir("events", "windows", "--json")), 0, alone},
 		{"its events without the loss", file("untold.jsonl", untold), 1, verdict{Verdict: "loss, untold", Lost: lost, LostUntold: lost - inStream}},
 	} {
-		args := []string{"verify", "--format", "json", "--patience", "1s"}
+		args := []string{"verify", "--format", "json", "--patience", "0s"} // all has settled
 		if c.events != "" {
 			args = append(args, "--events", c.events)
 		}

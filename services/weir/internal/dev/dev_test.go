@@ -37,6 +37,32 @@ func TestSize(t *testing.T) {
 	}
 }
 
+// A spool is there where one is asked for, or where an earlier start left records.
+func TestOpenSpool(t *testing.T) {
+	d := &directory{path: t.TempDir()}
+	if s, err := openSpool(d, 0); err != nil || s != (spool{}) {
+		t.Errorf("none asked for, none left: %+v, %v", s, err)
+	}
+	asked, err := openSpool(d, 64<<20)
+	if err != nil || asked.config.Dir != d.spool() || asked.config.MaxBytes != 64<<20 {
+		t.Errorf("asked for 64 MiB: %+v, %v", asked, err)
+	}
+	key, err := os.ReadFile(asked.keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(d.spool(), 0o700), os.WriteFile(filepath.Join(d.spool(), "0000000000000001.spool"), make([]byte, 5000), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	left, err := openSpool(d, 0)
+	if err != nil || left.config.Dir != d.spool() || left.config.MaxBytes != 5000 || left.keyFile != asked.keyFile {
+		t.Errorf("5000 bytes left: %+v, %v", left, err)
+	}
+	if same, err := os.ReadFile(left.keyFile); err != nil || !bytes.Equal(same, key) {
+		t.Errorf("the key was made anew, and opens nothing of what is left: %v", err)
+	}
+}
+
 func FuzzSize(f *testing.F) {
 	for _, s := range []string{"128MiB", "1", "9223372036854775807G", "1 B"} {
 		f.Add(s)
