@@ -76,7 +76,7 @@ e2e: images ## Test the mesh of docker compose.
 bench: build-e2e ## Measure; prints the tables of docs/benchmarks.md.
 	deploy/bench/run.sh
 
-check: check-tidy check-gen lint ship-check ## Everything but the tests that a change must pass.
+check: check-tidy check-gen check-docs lint ship-check ## Everything but the tests that a change must pass.
 
 lint: .bin/staticcheck
 	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
@@ -90,13 +90,17 @@ tidy: ## Bring go.work and every go.mod and go.sum in order.
 	$(GO) work sync
 	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m mod tidy; done
 
-.PHONY: check-tidy check-gen
+.PHONY: check-tidy check-gen check-docs
 check-tidy:
 	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m mod tidy -diff || { echo "$$m is not tidy: run make tidy"; exit 1; }; done
 
 # What is tested is built with go.work, what is shipped without it.
 ship-check: ## Build and vet every module alone, as the images do.
 	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m build -o /dev/null ./...; GOWORK=off $(GO) -C $$m vet ./...; done
+
+# The documents lie outside the test's module, where go test does not see that they changed: hence -count.
+check-docs:
+	$(GO) test -count=1 ./deploy/e2e/docs
 
 # The schemas and what was generated from them, so that nobody needs buf to see that they belong together.
 GENSUM = (ls buf.yaml buf.gen.yaml && find proto/weir proto/gen -type f) | LC_ALL=C sort | xargs sha256sum
