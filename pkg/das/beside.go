@@ -43,6 +43,7 @@ const (
 	NoticeRingRemoved      = "ring_removed"
 	NoticeBreakGlass       = "break_glass"
 	NoticeSessionCrashed   = "session_crashed"
+	NoticeGuardSilent      = "guard_silent"
 	NoticeUnknown          = "unknown" // this build has no name for it
 )
 

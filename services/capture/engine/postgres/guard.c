@@ -217,6 +217,7 @@ weir_guard_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 			reloaded = true;
 		}
+		weir_slots_guard_looks(GetCurrentTimestamp());
 		/* The size first: the mode lies in the ring. */
 		if (ring_is_whole() && weir_ring_mode(&weir_the_ring) != WEIR_MODE_OFF) {
 			look_at_files();

@@ -4,7 +4,8 @@
  *
  * Statements that have run for long; the ring's file, which somebody may remove
  * under the server; the server's configuration files, which somebody may edit
- * by hand. It has no database and costs a few system calls a second.
+ * by hand. Who guards it are the sessions: one that finds that it has not looked
+ * for some seconds tells, and wakes it (watch.c). It has no database and costs a few system calls a second.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -67,6 +67,12 @@ extern bool weir_slots_removed(void);
 /* weir_slots_first says whether this is the first time in this life of the server that it is asked for a hash. */
 extern bool weir_slots_first(uint64 hash);
 
+/* weir_slots_guard_looks keeps when the guard looked last. */
+extern void weir_slots_guard_looks(TimestampTz now);
+
+/* weir_slots_guard_silent returns the guard's process, once, when it has not looked for 4 s; else 0. */
+extern int weir_slots_guard_silent(TimestampTz now);
+
 /* weir_slots_settings is room for what the guard remembers of the settings; NULL where there are no slots. */
 #define WEIR_SLOTS_SETTINGS 3072
 extern char *weir_slots_settings(void);

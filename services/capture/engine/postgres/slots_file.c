@@ -18,7 +18,10 @@
 #include "slots_private.h"
 
 #define MAGIC UINT64CONST(0x53544f4c52494557) /* "WEIRLOTS" */
-#define LAYOUT 1
+#define LAYOUT 2
+
+/* The guard looks every second; a machine that has other things to do may make that more. */
+#define GUARD_SILENT_US (4 * INT64CONST(1000000))
 
 /* Beyond MaxBackends, for processes that a version may add. */
 #define SPARE_SLOTS 32
@@ -132,6 +135,28 @@ weir_slots_first(uint64 hash)
 	}
 	/* Full: told again rather than not. */
 	return true;
+}
+
+void
+weir_slots_guard_looks(TimestampTz now)
+{
+	if (!weir_slots)
+		return;
+	__atomic_store_n(&weir_slots->guard_pid, (uint32) MyProcPid, __ATOMIC_RELAXED);
+	__atomic_store_n(&weir_slots->guard_looked, now, __ATOMIC_RELAXED);
+	__atomic_store_n(&weir_slots->guard_told, 0, __ATOMIC_RELEASE);
+}
+
+int
+weir_slots_guard_silent(TimestampTz now)
+{
+	int64 looked = weir_slots ? __atomic_load_n(&weir_slots->guard_looked, __ATOMIC_RELAXED) : 0;
+
+	if (likely(looked == 0 || now - looked < GUARD_SILENT_US))
+		return 0;
+	if (__atomic_exchange_n(&weir_slots->guard_told, 1, __ATOMIC_ACQ_REL) != 0)
+		return 0;
+	return (int) __atomic_load_n(&weir_slots->guard_pid, __ATOMIC_RELAXED);
 }
 
 char *

@@ -44,6 +44,9 @@ typedef struct weir_slots_table {
 	uint32 layout;
 	uint32 count;
 	uint64 slot_size;
+	int64 guard_looked; /* when the guard looked last; 0: never */
+	uint32 guard_pid;
+	uint32 guard_told; /* 1 when its silence was told */
 	uint64 first[256]; /* hashes that weir_slots_first was asked for */
 	char settings[WEIR_SLOTS_SETTINGS];
 	weir_slot slot[];

@@ -7,7 +7,9 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <signal.h>
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 
@@ -111,6 +113,20 @@ weir_watch_start(void)
 	look_at_libraries(false);
 }
 
+/* look_at_guard tells when the guard has stood still, and has it go on: it may have been stopped by a signal. */
+static void
+look_at_guard(void)
+{
+	int guard = weir_slots_guard_silent(GetCurrentStatementStartTimestamp());
+	char subject[64];
+
+	if (likely(guard == 0))
+		return;
+	(void) kill(guard, SIGCONT);
+	snprintf(subject, sizeof subject, "weir guard, process %d", guard);
+	weir_notice(WEIR_NOTICE_GUARD_SILENT, subject);
+}
+
 void
 weir_watch(void)
 {
@@ -126,6 +142,7 @@ weir_watch(void)
 	}
 	if (unlikely(libraries_changed()))
 		look_at_libraries(true);
+	look_at_guard();
 }
 
 void

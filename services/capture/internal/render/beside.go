@@ -67,6 +67,8 @@ func noticeName(kind activityv1.NoticeKind) string {
 		return das.NoticeBreakGlass
 	case activityv1.NoticeKind_NOTICE_KIND_SESSION_CRASHED:
 		return das.NoticeSessionCrashed
+	case activityv1.NoticeKind_NOTICE_KIND_GUARD_SILENT:
+		return das.NoticeGuardSilent
 	default:
 		return das.NoticeUnknown
 	}

@@ -50,7 +50,7 @@ func TestBeside(t *testing.T) {
 		activityv1.NoticeKind_NOTICE_KIND_HOOK_REPLACED: das.NoticeHookReplaced, activityv1.NoticeKind_NOTICE_KIND_MESSAGES_REPLACED: das.NoticeMessagesReplaced,
 		activityv1.NoticeKind_NOTICE_KIND_LIBRARY_LOADED: das.NoticeLibraryLoaded, activityv1.NoticeKind_NOTICE_KIND_SETTING_CHANGED: das.NoticeSettingChanged,
 		activityv1.NoticeKind_NOTICE_KIND_RING_REMOVED: das.NoticeRingRemoved, activityv1.NoticeKind_NOTICE_KIND_BREAK_GLASS: das.NoticeBreakGlass,
-		activityv1.NoticeKind_NOTICE_KIND_SESSION_CRASHED: das.NoticeSessionCrashed, 4711: das.NoticeUnknown,
+		activityv1.NoticeKind_NOTICE_KIND_SESSION_CRASHED: das.NoticeSessionCrashed, activityv1.NoticeKind_NOTICE_KIND_GUARD_SILENT: das.NoticeGuardSilent, 4711: das.NoticeUnknown,
 	} {
 		check(want, noticed(kind, "it's \"this\""), `{"n":42,"time":"2026-03-04 05:06:07.891623+00","kind":"`+want+
 			`","subject":"it's \"this\"","sessionId":"5ce5f7f0.474b","dbUserName":"app"}`)

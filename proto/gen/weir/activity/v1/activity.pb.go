@@ -116,6 +116,9 @@ const (
 	NoticeKind_NOTICE_KIND_BREAK_GLASS NoticeKind = 6
 	// The server process of a session died without ending its session.
 	NoticeKind_NOTICE_KIND_SESSION_CRASHED NoticeKind = 7
+	// The engine's guard, which looks at what no session sees, has not looked for
+	// seconds: it was stopped, or cannot be started.
+	NoticeKind_NOTICE_KIND_GUARD_SILENT NoticeKind = 8
 )
 
 // Enum value maps for NoticeKind.
@@ -129,6 +132,7 @@ var (
 		5: "NOTICE_KIND_RING_REMOVED",
 		6: "NOTICE_KIND_BREAK_GLASS",
 		7: "NOTICE_KIND_SESSION_CRASHED",
+		8: "NOTICE_KIND_GUARD_SILENT",
 	}
 	NoticeKind_value = map[string]int32{
 		"NOTICE_KIND_UNSPECIFIED":       0,
@@ -139,6 +143,7 @@ var (
 		"NOTICE_KIND_RING_REMOVED":      5,
 		"NOTICE_KIND_BREAK_GLASS":       6,
 		"NOTICE_KIND_SESSION_CRASHED":   7,
+		"NOTICE_KIND_GUARD_SILENT":      8,
 	}
 )
 
@@ -1134,7 +1139,7 @@ const file_weir_activity_v1_activity_proto_rawDesc = "" +
 	"\fKIND_CONNECT\x10\x02\x12\x13\n" +
 	"\x0fKIND_DISCONNECT\x10\x03\x12\x10\n" +
 	"\fKIND_STARTED\x10\x04\x12\x0f\n" +
-	"\vKIND_NOTICE\x10\x05*\x88\x02\n" +
+	"\vKIND_NOTICE\x10\x05*\xa6\x02\n" +
 	"\n" +
 	"NoticeKind\x12\x1b\n" +
 	"\x17NOTICE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
@@ -1144,7 +1149,8 @@ const file_weir_activity_v1_activity_proto_rawDesc = "" +
 	"\x1bNOTICE_KIND_SETTING_CHANGED\x10\x04\x12\x1c\n" +
 	"\x18NOTICE_KIND_RING_REMOVED\x10\x05\x12\x1b\n" +
 	"\x17NOTICE_KIND_BREAK_GLASS\x10\x06\x12\x1f\n" +
-	"\x1bNOTICE_KIND_SESSION_CRASHED\x10\a*\x82\x01\n" +
+	"\x1bNOTICE_KIND_SESSION_CRASHED\x10\a\x12\x1c\n" +
+	"\x18NOTICE_KIND_GUARD_SILENT\x10\b*\x82\x01\n" +
 	"\x05Class\x12\x15\n" +
 	"\x11CLASS_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +

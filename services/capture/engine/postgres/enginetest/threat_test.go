@@ -1,6 +1,7 @@
 package enginetest_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -102,6 +103,25 @@ func (g *guarded) startAfterDeath() {
 	}
 }
 
+// guard is the process of the server's guard. It has no database, so the server's views do not show it.
+func (g *guarded) guard() (pid string) {
+	g.t.Helper()
+	children := fmt.Sprintf("/proc/%d/task/%[1]d/children", g.PID())
+	g.until("the guard", func() bool {
+		all, err := os.ReadFile(children)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		for _, pid = range strings.Fields(string(all)) {
+			if title, err := os.ReadFile("/proc/" + pid + "/cmdline"); err == nil && bytes.Contains(title, []byte("weir guard")) {
+				return true
+			}
+		}
+		return false
+	})
+	return pid
+}
+
 const (
 	hookReplaced     = activityv1.NoticeKind_NOTICE_KIND_HOOK_REPLACED
 	messagesReplaced = activityv1.NoticeKind_NOTICE_KIND_MESSAGES_REPLACED
@@ -109,6 +129,7 @@ const (
 	settingChanged   = activityv1.NoticeKind_NOTICE_KIND_SETTING_CHANGED
 	ringRemoved      = activityv1.NoticeKind_NOTICE_KIND_RING_REMOVED
 	sessionCrashed   = activityv1.NoticeKind_NOTICE_KIND_SESSION_CRASHED
+	guardSilent      = activityv1.NoticeKind_NOTICE_KIND_GUARD_SILENT
 )
 
 // Each row of the threat model that needs a superuser in psql, and nothing else: prevented, or told.
@@ -293,7 +314,9 @@ func TestAgainstTheSuperuser(t *testing.T) {
 	})
 	t.Run("the guard terminated", func(t *testing.T) {
 		a.forget(t)
-		a.psql(dsn, "-c", "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'weir guard'")
+		first := a.guard()
+		a.psql(dsn, "-c", "copy (select) to program 'kill "+first+"'")
+		a.until("another guard", func() bool { return a.guard() != first })
 		conn := a.connect(t, "postgres", "postgres")
 		began := time.Now()
 		done := make(chan error, 1)
@@ -326,6 +349,26 @@ func TestAgainstTheSuperuser(t *testing.T) {
 		}
 		if count != 1 {
 			t.Errorf("%d statements told as begun, want one, once", count)
+		}
+	})
+	t.Run("the guard stopped", func(t *testing.T) {
+		a.forget(t)
+		guard := a.guard()
+		a.psql(dsn, "-c", "copy (select) to program 'kill -STOP "+guard+"'")
+		stopped := time.Now()
+		conn := a.connect(t, "postgres", "postgres")
+		a.until("the guard is told as silent", func() bool {
+			run(t, conn, "select 1")
+			return len(a.notices(guardSilent)) > 0
+		})
+		t.Logf("told after %v", time.Since(stopped).Round(time.Millisecond))
+		// Whoever told it has woken it, too.
+		a.until("the guard runs again", func() bool {
+			stat, err := os.ReadFile("/proc/" + guard + "/stat")
+			return err == nil && !bytes.Contains(stat, []byte(") T "))
+		})
+		if told := a.notices(guardSilent); len(told) != 1 || string(told[0].GetNotice().GetSubject()) != "weir guard, process "+guard {
+			t.Errorf("told %v, want it once", told)
 		}
 	})
 	t.Run("a restart without the module", func(t *testing.T) {
