@@ -95,6 +95,10 @@ func TestCluster(t *testing.T) {
 		return err == nil
 	})
 
+	before, err := j.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	const total = 400
 	send := func(j *journal.Journal) {
 		for n := 1; n <= total; n++ {
@@ -148,6 +152,10 @@ func TestCluster(t *testing.T) {
 		}
 		return len(seen) >= total
 	})
+	// Whoever leads, it is the same journal.
+	if p, err := out.Position(t.Context()); err != nil || !p.Made.Equal(before.Made) || p.Last < total {
+		t.Errorf("Position = %+v, %v, want that of the journal of %v, with %d records", p, err, before.Made, total)
+	}
 	for id, n := range seen {
 		if n > 1 {
 			t.Errorf("record %s is there %d times: the journal did not know it", id, n)

@@ -69,7 +69,7 @@ func (c *Consumer) Fetch(ctx context.Context, maxBytes int, wait time.Duration, 
 	switch err := batch.Error(); {
 	case err == nil:
 		return nil
-	case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
+	case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound), isNobody(err):
 		return fault.As(fault.Conflict, fmt.Errorf("fetching from the journal: %w", err))
 	default:
 		return fault.As(fault.NotReady, fmt.Errorf("fetching from the journal: %w", err))
@@ -93,6 +93,7 @@ func newDelivery(msg jetstream.Msg) *Delivery {
 	d := &Delivery{msg: msg, Message: Message{
 		KinesisStream: h.Get(headerStream),
 		PartitionKey:  h.Get(headerPartitionKey),
+		ClusterID:     h.Get(headerClusterID),
 		ID:            h.Get(jetstream.MsgIDHeader),
 		Data:          msg.Data(),
 	}}

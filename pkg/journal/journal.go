@@ -56,6 +56,7 @@ const (
 // Journal is an opened WEIR_JOURNAL. It is safe for concurrent use.
 type Journal struct {
 	conn     *Conn
+	cfg      Config
 	stream   jetstream.Stream
 	inFlight *semaphore.Weighted // bytes
 }
@@ -94,7 +95,7 @@ func open(ctx context.Context, conn *Conn, cfg Config) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Journal{conn: conn, stream: stream, inFlight: semaphore.NewWeighted(inFlightBytes)}, nil
+	return &Journal{conn: conn, cfg: cfg, stream: stream, inFlight: semaphore.NewWeighted(inFlightBytes)}, nil
 }
 
 var (

@@ -240,6 +240,72 @@ func TestServerGoesAndComesBack(t *testing.T) {
 	}
 }
 
+// The server comes back with nothing. Whoever keeps the journal makes it again; it is
+// another one, and what the old one had is not in it.
+func TestServerLosesItsData(t *testing.T) {
+	w := newWorld(t)
+	j, pub := w.open("crypto"), w.open("publisher")
+	for _, each := range []*journal.Journal{j, pub} { // both do, in the mesh
+		keeping, stop := context.WithCancel(t.Context())
+		var kept sync.WaitGroup
+		kept.Go(func() { each.Keep(keeping) })
+		t.Cleanup(func() { stop(); kept.Wait() })
+	}
+	cons, err := pub.Consumer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := j.Position(t.Context())
+	if err != nil || before.Last != 0 || before.First != 1 || before.Made.IsZero() {
+		t.Fatalf("Position of an empty journal = %+v, %v", before, err)
+	}
+	if err := errors.Join(j.Publish(t.Context(), message("1", 100)), j.Publish(t.Context(), message("2", 100))); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := j.Position(t.Context()); err != nil || p != (journal.Position{Made: before.Made, First: 1, Last: 2}) {
+		t.Fatalf("Position with two records = %+v, %v", p, err)
+	}
+	taken := 0
+	for taken < 2 {
+		if err := cons.Fetch(t.Context(), 1<<20, 200*time.Millisecond, func(d *journal.Delivery) {
+			taken++
+			if err := d.Ack(); err != nil {
+				t.Error(err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "what was acknowledged to leave", func() bool {
+		p, err := j.Position(t.Context())
+		return err == nil && p.First == 3 && p.Last == 2
+	})
+	w.s.Stop()
+	w.start() // a restart is no other journal
+	eventually(t, "the connection to come back", func() bool {
+		p, err := j.Position(t.Context())
+		return err == nil && p.Made.Equal(before.Made)
+	})
+	w.s.Stop()
+	w.opts.Dir = t.TempDir()
+	w.start()
+	eventually(t, "the journal to be made again", func() bool { return j.Publish(t.Context(), message("1", 100)) == nil })
+	if p, err := j.Position(t.Context()); err != nil || p.Made.Equal(before.Made) || p.Last != 1 {
+		t.Fatalf("Position = %+v, %v, want that of another journal than of %v", p, err, before.Made)
+	}
+	// The consumer says that it is gone, and is made again like any that was deleted.
+	eventually(t, "the consumer to be known as gone", func() bool {
+		err := cons.Fetch(t.Context(), 1<<20, 200*time.Millisecond, func(*journal.Delivery) { t.Error("a record for a consumer that is gone") })
+		return fault.Is(err, fault.Conflict)
+	})
+	if cons, err = pub.Consumer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := cons.Fetch(t.Context(), 1<<20, time.Second, func(d *journal.Delivery) { taken++ }); err != nil || taken != 3 {
+		t.Fatalf("Fetch = %v, %d records, want the new one", err, taken)
+	}
+}
+
 func TestManyInFlightWhileServerStops(t *testing.T) {
 	w := newWorld(t)
 	j := w.open("crypto")

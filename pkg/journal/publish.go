@@ -18,11 +18,13 @@ const (
 	headerStream       = "Weir-Kinesis-Stream"
 	headerPartitionKey = "Weir-Partition-Key"
 	headerTraceparent  = "traceparent"
+	headerClusterID    = "Weir-Cluster"
 )
 
 // Message is one sealed record on its way to Kinesis.
 type Message struct {
 	Cluster       string // DbClusterResourceId
+	ClusterID     string // the cluster as people know it; may be empty
 	Instance      string // DbiResourceId
 	KinesisStream string
 	PartitionKey  string // 1 to 256 characters
@@ -46,6 +48,7 @@ func (m *Message) validate() error {
 		limit("kinesis stream", m.KinesisStream, 1, 128),
 		limit("partition key", m.PartitionKey, 1, 1024),
 		limit("message id", m.ID, 0, 512),
+		limit("cluster id", m.ClusterID, 0, 63),
 		limit("traceparent", m.Traceparent, 0, 128))
 	switch {
 	case err != nil:
@@ -87,6 +90,9 @@ func (j *Journal) Publish(ctx context.Context, m Message) error {
 		headerStream:       {m.KinesisStream},
 		headerPartitionKey: {m.PartitionKey},
 	}}
+	if m.ClusterID != "" {
+		msg.Header[headerClusterID] = []string{m.ClusterID}
+	}
 	if m.Traceparent != "" {
 		msg.Header[headerTraceparent] = []string{m.Traceparent}
 	}
@@ -144,10 +150,14 @@ func publishError(err error) error {
 		}
 	}
 	if errors.Is(err, jetstream.ErrAsyncPublishTimeout) {
-		// A server that cannot write says so to its log alone, and writes nothing
-		// more until it is restarted.
+		// A server that cannot write says so to its log and health check alone, and
+		// writes nothing more until it is restarted, whoever asks it for what.
 		return fault.As(fault.NotReady, fmt.Errorf("the journal's server does not acknowledge: if its log tells of a full or broken disk, "+
 			"make room and restart it: %w", err))
+	}
+	if isNobody(err) {
+		return fault.As(fault.NotReady, fmt.Errorf("the journal has no leader, or NATS has lost it, which passes by itself; if it does not, the log of "+
+			"the journal's server tells of a full or broken disk: make room and restart it: %w", err))
 	}
 	// Publish admits only records that a fit server takes, so one that does not
 	// has been misconfigured since: the server's fault, not the record's.

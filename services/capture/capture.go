@@ -76,6 +76,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		log:    log,
 	}
 	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, func(last *controlv1.InstanceReport) { s.epochs.heard(s.teller, last) }, log)
+	s.link.Unknown = s.teller.Unknown
 	s.hop.Oldest(s.oldest)
 	if cfg.Spool.Dir != "" {
 		if s.spool, err = spool.Open(cfg.Spool.Dir, cfg.Spool.MaxBytes, log); err != nil {

@@ -40,11 +40,16 @@ type station struct {
 
 	progress pipeline.Progress
 	epochs   epochs
+	journey  journey
 
-	// mu guards ring and generation, which others read for reports.
+	// mu guards ring and generation, which others read for reports, and what lies
+	// in the ring's settings.
 	mu         sync.Mutex
 	ring       *ring.Ring // nil while there is none
 	generation uint64     // of what is wanted, as far as carried out
+	wanted     *controlv1.Desired
+	known      *controlv1.KnownJournal
+	kept       string // the settings as they were written last
 }
 
 // errReplaced ends an attachment: the path names another file now, or none.
@@ -108,9 +113,13 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 		"engine", status.Engine.String(), "version", status.ServerVersion)
 	position := r.Reader().Position()
 	s.teller.Attached(status.Epoch, position.Number, position.Lost)
+	var known *controlv1.KnownJournal
 	if settings, err := r.Settings(); err == nil {
-		s.link.Remember(link.Decode(settings))
+		var desired *controlv1.Desired
+		desired, known = link.Decode(settings)
+		s.link.Remember(desired)
 	}
+	s.resumeJournal(status.Epoch, known)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -121,6 +130,7 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 		}
 	})
 	wg.Go(func() { cancel(s.serve(ctx, r)) })
+	wg.Go(func() { s.followJournal(ctx, r) })
 	wg.Wait()
 	s.epochs.end(r)
 	err = context.Cause(ctx)
@@ -159,11 +169,7 @@ func (s *station) carryOut(r *ring.Ring, desired *controlv1.Desired) error {
 	if desired == nil {
 		return nil
 	}
-	settings, err := link.Encode(desired)
-	if err != nil {
-		return err
-	}
-	if err := r.SetSettings(settings); err != nil {
+	if err := s.keep(r, desired, nil); err != nil {
 		return fmt.Errorf("writing settings into the ring: %w", err)
 	}
 	if err := r.SetPolicy(s.policy(desired)); err != nil {
@@ -186,7 +192,7 @@ func (s *station) pump(ctx context.Context, r *ring.Ring, desired *controlv1.Des
 	go func() {
 		ended <- pipeline.Run(ctx, pipeline.Config{
 			Ring:    r,
-			Desired: desired,
+			Desired: desired, ClusterID: s.cfg.ClusterID,
 			Wanted: func() *controlv1.Desired {
 				d, _ := s.link.Desired()
 				return d
@@ -293,6 +299,7 @@ func (s *station) setRing(r *ring.Ring) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ring = r
+	s.kept = "" // another ring may hold other settings
 }
 
 func (s *station) setGeneration(g uint64) {

@@ -93,7 +93,7 @@ func (s *station) snapshot() (status ring.Status, generation uint64, ok bool) {
 // report is what control hears.
 func (s *station) report() *controlv1.InstanceReport {
 	status, generation, ok := s.snapshot()
-	report := &controlv1.InstanceReport{Generation: generation, Source: s.source(), Spool: s.spoolReport()}
+	report := &controlv1.InstanceReport{Generation: generation, Source: s.source(), Spool: s.spoolReport(), Trouble: shorten(s.progress.Trouble())}
 	if !ok {
 		return report
 	}
@@ -123,6 +123,16 @@ func (s *station) spoolReport() *controlv1.Spool {
 		report.Since = timestamppb.New(status.Since)
 	}
 	return report
+}
+
+// maxTrouble bounds what control is told of a trouble, in bytes.
+const maxTrouble = 600
+
+func shorten(text string) string {
+	if len(text) > maxTrouble {
+		text = strings.ToValidUTF8(text[:maxTrouble], "") + "…"
+	}
+	return text
 }
 
 // statusServer answers CaptureService.

@@ -44,8 +44,9 @@ func (m *mesh) told(id string, kinds ...notifierv1.EventKind) {
 }
 
 const (
-	toldStarted = notifierv1.EventKind_EVENT_KIND_STREAM_STARTED
-	toldStopped = notifierv1.EventKind_EVENT_KIND_STREAM_STOPPED
+	toldStarted  = notifierv1.EventKind_EVENT_KIND_STREAM_STARTED
+	toldStopped  = notifierv1.EventKind_EVENT_KIND_STREAM_STOPPED
+	toldRestored = notifierv1.EventKind_EVENT_KIND_REGISTRY_RESTORED
 )
 
 // A stream's life, through two replicas at once.
@@ -211,6 +212,56 @@ func TestNATSRestarts(t *testing.T) {
 		t.Errorf("problem = %q, want none: the capture has gone on", s.GetStream().GetProblem())
 	}
 	m.told("orders", toldStarted, toldStopped)
+}
+
+// NATS comes back without its data under two replicas: what they had in memory is
+// wanted as before, once, and what had been deleted stays so.
+func TestNATSLosesItsData(t *testing.T) {
+	m := newMesh(t)
+	a, b := m.replica(), m.replica()
+	before := a.cluster("orders", "db1")
+	a.cluster("idle")
+	a.cluster("gone", "db9")
+	if _, err := a.as("client").DeleteCluster(t.Context(), &controlv1.DeleteClusterRequest{ClusterId: "gone"}); err != nil {
+		t.Fatalf("DeleteCluster = %v", err)
+	}
+	b.capture("orders", "db1")
+	a.start("orders")
+	stream := b.untilStatus("orders", started).GetStream()
+	m.told("orders", toldStarted)
+
+	m.nats.Stop()
+	m.nats.Lose()
+	m.nats.Restart()
+	client := b.as("client")
+	var after *controlv1.Cluster
+	for limit := time.Now().Add(30 * time.Second); after == nil; time.Sleep(50 * time.Millisecond) {
+		resp, err := client.GetCluster(t.Context(), &controlv1.GetClusterRequest{ClusterId: "orders"})
+		if err != nil && time.Now().After(limit) {
+			t.Fatalf("GetCluster after the loss = %v", err)
+		}
+		after = resp.GetCluster()
+	}
+	if after.GetClusterResourceId() != before.GetClusterResourceId() ||
+		after.GetInstances()[0].GetInstanceResourceId() != before.GetInstances()[0].GetInstanceResourceId() {
+		t.Errorf("cluster = %v, want the resource ids of %v", after, before)
+	}
+	s := a.untilStatus("orders", started).GetStream()
+	s.Problem, stream.Problem = "", "" // what captures say comes a moment later
+	if !proto.Equal(s, stream) {
+		t.Errorf("stream = %v, want it as it was: %v", s, stream)
+	}
+	m.told("orders", toldStarted, toldRestored)
+	m.told("idle", toldRestored)
+	if _, err := client.GetCluster(t.Context(), &controlv1.GetClusterRequest{ClusterId: "gone"}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("GetCluster of one that was deleted = %v, want INVALID_ARGUMENT", err)
+	}
+	// The capture's watch goes on, or the stop would not be carried out.
+	if _, err := client.StopStream(t.Context(), &controlv1.StopStreamRequest{ClusterId: "orders"}); err != nil {
+		t.Fatalf("StopStream = %v", err)
+	}
+	a.untilStatus("orders", stopped)
+	m.told("orders", toldStarted, toldRestored, toldStopped)
 }
 
 // A capture that is gone holds up neither a start nor, for long, a stop; both

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/weir-das/weir/pkg/journal"
@@ -91,7 +92,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	defer cache.Close()
 	handler, err := seal.NewServer(seal.Options{
 		GzipLevel: cfg.GzipLevel, WindowBytes: cfg.WindowBytes,
-		KMS: kms, Keys: cache, Journal: jrn, Signer: signer, Spool: spool, Log: log, Telemetry: tel,
+		KMS: kms, Keys: cache, Journal: jrn, Position: jrn.Position, Signer: signer, Spool: spool, Log: log, Telemetry: tel,
 	})
 	if err != nil {
 		return err
@@ -102,6 +103,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	cryptov1.RegisterCryptoServiceServer(server, handler)
+	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	var keeper sync.WaitGroup
+	keeper.Go(func() { jrn.Keep(keeping) })
+	defer keeper.Wait()
+	defer stopKeeping()
 	if cfg.Listener != nil {
 		return server.ServeListener(ctx, cfg.Listener)
 	}

@@ -259,6 +259,39 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	holds(t, w, total, false)
 }
 
+// NATS comes back without its data: records are journalled again, and whoever asks
+// hears that it is another journal.
+func TestNATSLosesItsData(t *testing.T) {
+	w := newWorld(t)
+	client, _ := w.replica()
+	where := func() (*cryptov1.GetJournalResponse, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return client.GetJournal(ctx, &cryptov1.GetJournalRequest{})
+	}
+	if err := (&sender{w: w, total: 30}).run(within(t, 60*time.Second), only(client)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := where()
+	if err != nil || before.GetFirst() != 1 || before.GetLast() != 30 || before.GetMadeAt() == nil {
+		t.Fatalf("GetJournal = %v, %v, want 30 records", before, err)
+	}
+	w.nats.Stop()
+	if _, err := where(); status.Code(err) != codes.Unavailable {
+		t.Errorf("GetJournal without NATS = %v, want UNAVAILABLE", err)
+	}
+	w.opts.Dir = t.TempDir()
+	w.startNATS()
+	if err := (&sender{w: w, total: 20}).run(within(t, 60*time.Second), only(client)); err != nil {
+		t.Fatal(err)
+	}
+	after, err := where()
+	if err != nil || after.GetMadeAt().AsTime().Equal(before.GetMadeAt().AsTime()) || after.GetLast() != 20 {
+		t.Errorf("GetJournal = %v, %v, want another journal than %v", after, err, before)
+	}
+	holds(t, w, 20, false)
+}
+
 // A link that stalls, is slow and breaks must not cost a record, nor make crypto
 // acknowledge what the journal has not.
 func TestBadLinkToNATS(t *testing.T) {

@@ -420,6 +420,78 @@ func TestWithoutNATSEventsAreDelivered(t *testing.T) {
 	}
 }
 
+// NATS comes back without its data: what is told then is recorded, delivered and
+// watched, though nothing is left of what was.
+func TestNATSLosesItsData(t *testing.T) {
+	r := newReceiver(t)
+	d := newDelivering(t, func(string) []deliver.Config {
+		return []deliver.Config{{Name: "hook", Type: "webhook", URL: r.URL, SecretFile: secretFile(t)}}
+	})
+	control, client := d.as("control"), d.as("client")
+	delivered := func(key string) {
+		t.Helper()
+		eventually(t, func() error {
+			for _, e := range r.got() {
+				if e.GetIdempotencyKey() == key {
+					return nil
+				}
+			}
+			return fmt.Errorf("%s is not delivered", key)
+		})
+	}
+	if _, err := control.Notify(t.Context(), started("before")); err != nil {
+		t.Fatalf("Notify = %v", err)
+	}
+	delivered("before")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	watch, err := client.WatchEvents(ctx, &notifierv1.WatchEventsRequest{Since: timestamppb.New(time.Now().Add(-time.Hour))})
+	if err != nil {
+		t.Fatalf("WatchEvents = %v", err)
+	}
+	watched := func(key string) {
+		t.Helper()
+		for {
+			m, err := watch.Recv()
+			if err != nil {
+				t.Fatalf("the watch ended before %s: %v", key, err)
+			}
+			if m.GetEvent().GetIdempotencyKey() == key {
+				return
+			}
+		}
+	}
+	watched("before")
+	port := d.nats.Port()
+	d.nats.Stop()
+	d.natsDir = t.TempDir()
+	d.startNATS(port)
+	eventually(t, func() error {
+		n, err := control.Notify(t.Context(), started("after"))
+		if err == nil && !n.GetRecorded() {
+			err = fmt.Errorf("taken and not recorded")
+		}
+		return err
+	})
+	// Not by the way that delivers what cannot be recorded.
+	if n, err := control.Notify(t.Context(), started("later")); err != nil || !n.GetRecorded() {
+		t.Fatalf("Notify = %v, %v, want it recorded", n, err)
+	}
+	delivered("later")
+	watched("later")
+	now := timestamppb.New(time.Now())
+	c, err := d.as("capture").CloseWindow(t.Context(), &notifierv1.CloseWindowRequest{Window: &notifierv1.Window{
+		Id: "db1/7/journal_lost/3", InstanceId: "db1", Epoch: 7, Cause: notifierv1.Cause_CAUSE_JOURNAL_LOST, First: 3, Last: 5, Count: 3, Begin: now, End: now,
+	}})
+	if err != nil || !c.GetRecorded() {
+		t.Errorf("CloseWindow = %v, %v, want it recorded", c, err)
+	}
+	list, err := client.ListEvents(t.Context(), &notifierv1.ListEventsRequest{})
+	if err != nil || len(list.GetEvents()) != 4 || !strings.Contains(list.GetEvents()[3].GetMessage(), "numbers 3 to 5; at most 3 lost") {
+		t.Errorf("ListEvents = %v, %v, want two events and a window's two", list, err)
+	}
+}
+
 // A watcher gets what was, then what comes, and goes on where it was cut off.
 func TestWatch(t *testing.T) {
 	d := newDelivering(t, func(string) []deliver.Config { return nil })

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -74,6 +75,20 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	})
 	work.Go(func() error { return sinks.Run(ctx) })
 	work.Go(func() error {
+		// The stores go on with what is made again: they know it by its name.
+		conn.Keep(ctx, []string{events.StreamName, events.LetterStream, window.StreamName}, func(ctx context.Context, gone []journal.Gone) error {
+			again, cancel := context.WithTimeout(ctx, attemptWait)
+			defer cancel()
+			after := uint64(0)
+			if i := slices.IndexFunc(gone, func(g journal.Gone) bool { return g.Stream == events.StreamName }); i >= 0 {
+				after = gone[i].Last
+			}
+			_, err := openOnce(again, conn.JetStream(), cfg, after)
+			return err
+		})
+		return nil
+	})
+	work.Go(func() error {
 		if cfg.Listener != nil {
 			return server.ServeListener(ctx, cfg.Listener)
 		}
@@ -107,7 +122,7 @@ func openStores(ctx context.Context, js jetstream.JetStream, cfg Config, log *sl
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	for {
 		attempt, stop := context.WithTimeout(limit, attemptWait)
-		opened, err := openOnce(attempt, js, cfg)
+		opened, err := openOnce(attempt, js, cfg, 0)
 		stop()
 		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
 			return opened, err
@@ -116,8 +131,10 @@ func openStores(ctx context.Context, js jetstream.JetStream, cfg Config, log *sl
 	}
 }
 
-func openOnce(ctx context.Context, js jetstream.JetStream, cfg Config) (s stores, err error) {
-	options := events.Options{Replicas: cfg.Journal.Replicas, MaxBytes: cfg.MaxBytes}
+// openOnce opens what is kept, and makes what is missing. after is the last
+// sequence of events that were lost, if any were.
+func openOnce(ctx context.Context, js jetstream.JetStream, cfg Config, after uint64) (s stores, err error) {
+	options := events.Options{Replicas: cfg.Journal.Replicas, MaxBytes: cfg.MaxBytes, After: after}
 	if s.events, err = events.Open(ctx, js, options); err != nil {
 		return s, err
 	}

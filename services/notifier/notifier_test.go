@@ -160,12 +160,14 @@ func TestDetailsAreMadeToFit(t *testing.T) {
 
 func TestWhoMayTellWhat(t *testing.T) {
 	as := start(t)
-	for name, allowed := range map[string][2]bool{ // a stream's start, an engine's loss
-		"control": {true, false},
-		"capture": {false, true},
-		"client":  {false, false},
+	for name, allowed := range map[string][3]bool{ // a stream's start, an engine's loss, a Kinesis stream's
+		"control":   {true, false, false},
+		"capture":   {false, true, false},
+		"publisher": {false, false, true},
+		"client":    {false, false, false},
 	} {
-		for i, req := range []*notifierv1.NotifyRequest{started(name), lost(name)} {
+		remade := &notifierv1.NotifyRequest{Kind: notifierv1.EventKind_EVENT_KIND_KINESIS_STREAM_REMADE, SourceId: "orders", IdempotencyKey: "r" + name}
+		for i, req := range []*notifierv1.NotifyRequest{started(name), lost("l" + name), remade} {
 			_, err := as(name).Notify(t.Context(), req)
 			want := codes.PermissionDenied
 			if allowed[i] {
@@ -176,8 +178,8 @@ func TestWhoMayTellWhat(t *testing.T) {
 			}
 		}
 	}
-	if _, err := as("publisher").ListEvents(t.Context(), &notifierv1.ListEventsRequest{}); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("ListEvents as publisher = %v, want denied by the allow-list", err)
+	if _, err := as("crypto").ListEvents(t.Context(), &notifierv1.ListEventsRequest{}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("ListEvents as crypto = %v, want denied by the allow-list", err)
 	}
 }
 

@@ -21,6 +21,9 @@ type Config struct {
 	KinesisEndpoint string `koanf:"kinesis_endpoint" help:"URL of Kinesis; empty: AWS_ENDPOINT_URL_KINESIS, or AWS itself"`
 	Region          string `koanf:"region" help:"AWS region of the Kinesis streams; empty: the AWS SDK's default chain"`
 
+	// Notifier is told of Kinesis streams that were gone.
+	Notifier string `koanf:"notifier" help:"host:port of the notifier; empty: only the log says that a Kinesis stream was gone"`
+
 	MemoryBytes int64         `koanf:"memory_bytes" default:"67108864" help:"bytes of records held in memory, of all streams"`
 	StreamBytes int64         `koanf:"stream_bytes" default:"16777216" help:"bytes of records held in memory, of one stream"`
 	Workers     int           `koanf:"workers" default:"4" help:"PutRecords calls at a time, per stream"`

@@ -21,6 +21,7 @@ import (
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
+	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 	publisherv1 "github.com/weir-das/weir/proto/gen/weir/publisher/v1"
 	"github.com/weir-das/weir/services/publisher/internal/kinesis"
 	"github.com/weir-das/weir/services/publisher/internal/relay"
@@ -47,6 +48,15 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	tells := newTeller(nil, log)
+	if cfg.Notifier != "" {
+		notifier, err := rpc.Dial(cfg.Notifier, "notifier.weir", cfg.TLS, tel)
+		if err != nil {
+			return err
+		}
+		defer notifier.Close()
+		tells.notifier = notifierv1.NewNotifierServiceClient(notifier)
+	}
 	conn, err := journal.Connect(ctx, cfg.Journal, "publisher", log)
 	if err != nil {
 		return endedEarly(ctx, err)
@@ -57,7 +67,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return endedEarly(ctx, err)
 	}
 
-	mover, err := relay.New(jrn, &remaking{Client: client, log: log}, relay.Limits{
+	mover, err := relay.New(jrn, &remaking{Client: client, log: log, told: tells.remade}, relay.Limits{
 		Bytes: cfg.MemoryBytes, LaneBytes: cfg.StreamBytes, Workers: cfg.Workers, Linger: cfg.Linger,
 	}, log, tel)
 	if err != nil {
@@ -73,6 +83,14 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		mover.Run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		tells.run(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		jrn.Keep(ctx)
 		return nil
 	})
 	group.Go(func() error {

@@ -107,6 +107,21 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	w.arrived(client, clusterA, 1000, journal.AckWait+60*time.Second)
 }
 
+// NATS comes back without its data: what is journalled then is relayed.
+func TestNATSLosesItsData(t *testing.T) {
+	w := newWorld(t)
+	w.createStream(streamA)
+	client, _ := w.replica(quiet)
+	w.publish(clusterA, 1, 100, 200)
+	w.arrived(client, clusterA, 100, 30*time.Second)
+	w.nats.Stop()
+	w.opts.Dir = t.TempDir()
+	w.startNATS()
+	eventually(t, "the journal to be made again", func() bool { return w.journal.Publish(t.Context(), message(clusterA, 101, 200)) == nil })
+	w.publish(clusterA, 102, 200, 200)
+	w.arrived(client, clusterA, 200, 60*time.Second)
+}
+
 // noStreams keeps Weir from making Kinesis streams, as the account's owner may.
 func (w *world) noStreams() (allow func()) {
 	return w.aws.Kinesis().Fail(inject.Fault{Operations: []string{"CreateStream"}, Code: "AccessDeniedException"})

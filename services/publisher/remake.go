@@ -23,6 +23,8 @@ const remakeWait = 5 * time.Second
 type remaking struct {
 	*kinesis.Client
 	log *slog.Logger
+	// told hears that a stream was made again, and whose.
+	told func(stream, cluster string)
 	// failed has the last error for each stream that cannot be made, a string: the
 	// relay tries again every few seconds, and the log need not say it each time.
 	failed sync.Map
@@ -33,17 +35,24 @@ type remaking struct {
 func (r *remaking) Put(ctx context.Context, stream string, records []kinesis.Record) ([]error, error) {
 	results, err := r.Client.Put(ctx, stream, records)
 	if errors.Is(err, kinesis.ErrNoStream) && strings.HasPrefix(stream, streamPrefix) {
-		r.remake(ctx, stream)
+		cluster := strings.TrimPrefix(stream, streamPrefix) // of captures that do not say how people call it
+		for _, rec := range records {
+			if rec.ClusterID != "" {
+				cluster = rec.ClusterID
+			}
+		}
+		r.remake(ctx, stream, cluster)
 	}
 	return results, err
 }
 
-func (r *remaking) remake(ctx context.Context, stream string) {
+func (r *remaking) remake(ctx context.Context, stream, cluster string) {
 	ctx, cancel := context.WithTimeout(ctx, remakeWait)
 	defer cancel()
 	_, created, err := r.Ensure(ctx, stream)
 	if created {
 		r.log.Warn("a Kinesis stream was gone and is made again; what nobody had read from it is lost", obs.KeyStream, stream)
+		r.told(stream, cluster)
 	}
 	switch {
 	case err == nil:

@@ -28,8 +28,9 @@ func TestStreamThatIsGoneIsMadeAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &remaking{Client: client, log: log}
-	records := []kinesis.Record{{PartitionKey: "p", Data: []byte("sealed")}}
+	var told []string
+	r := &remaking{Client: client, log: log, told: func(stream, cluster string) { told = append(told, stream+" of "+cluster) }}
+	records := []kinesis.Record{{PartitionKey: "p", Data: []byte("sealed"), ClusterID: "orders"}}
 
 	for _, test := range []struct {
 		stream string
@@ -48,5 +49,8 @@ func TestStreamThatIsGoneIsMadeAgain(t *testing.T) {
 		if test.again == nil && (len(results) != 1 || results[0] != nil) {
 			t.Errorf("second Put to %s answers %v for its record, want that Kinesis has it", test.stream, results)
 		}
+	}
+	if len(told) != 1 || told[0] != "aws-rds-das-cluster-A of orders" {
+		t.Errorf("told %q, want the stream that was made again, once, and whose", told)
 	}
 }

@@ -37,8 +37,8 @@ func (m *Mesh) writeConfigs() {
 	}
 
 	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms"))
-	m.writeService(Publisher, "weir.publisher.v1.PublisherService: [control.weir, client.weir]", m.journal(Publisher)+m.aws("kinesis"))
-	m.writeService(Notifier, "weir.notifier.v1.NotifierService: [control.weir, capture.weir, client.weir]", m.journal(Notifier))
+	m.writeService(Publisher, "weir.publisher.v1.PublisherService: [control.weir, client.weir]", m.journal(Publisher)+m.aws("kinesis")+fmt.Sprintf("notifier: %s\n", m.Addr(Notifier)))
+	m.writeService(Notifier, "weir.notifier.v1.NotifierService: [control.weir, capture.weir, publisher.weir, client.weir]", m.journal(Notifier))
 	m.writeService(Control, "weir.control.v1.ControlService: [client.weir, capture.weir]", m.journal(Control)+
 		fmt.Sprintf("publisher: %s\ncrypto: %s\nnotifier: %s\n", m.Addr(Publisher), m.Addr(Crypto), m.Addr(Notifier)))
 	m.writeService(Capture, "weir.capture.v1.CaptureService: [client.weir, control.weir]",

@@ -46,6 +46,12 @@ func TestJournalIsFull(t *testing.T) {
 		overflow(t, m)
 		saidOnce(t, m, mesh.Crypto, crypto, "does not acknowledge", "full or broken disk", "restart it")
 		saidOnce(t, m, mesh.Capture, capture, "do not reach the journal", "restart it")
+		mesh.Eventually(t, 20*time.Second, func() error {
+			if out := m.MustWeir("stream", "status"); !containsAll(out, "problem", "test-1: its records do not reach the journal", "make room and restart it") {
+				return fmt.Errorf("weir stream status does not say what to do:\n%s", out)
+			}
+			return nil
+		})
 		// What the message asks for.
 		free()
 		m.Terminate(mesh.NATS)
@@ -54,6 +60,8 @@ func TestJournalIsFull(t *testing.T) {
 		exactly(t, m)
 	})
 	t.Run("signed with a key in KMS", func(t *testing.T) { signedInKMS(t, m, signing, another) })
+	t.Run("its data", func(t *testing.T) { journalIsLost(t, m, cloud, dir) })
+	t.Run("its stream", func(t *testing.T) { kinesisIsDeleted(t, m) })
 }
 
 // signingKey makes a key in KMS that crypto can sign with.

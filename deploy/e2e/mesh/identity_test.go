@@ -219,7 +219,7 @@ func denies(t *testing.T, m *mesh.Mesh) {
 		{"client", mesh.Capture, "GetStatus", captureStatus, codes.OK},
 		{"crypto", mesh.Capture, "GetStatus", captureStatus, codes.PermissionDenied},
 		{"client", mesh.Notifier, "ListEvents", listEvents, codes.OK},
-		{"publisher", mesh.Notifier, "ListEvents", listEvents, codes.PermissionDenied},
+		{"crypto", mesh.Notifier, "ListEvents", listEvents, codes.PermissionDenied},
 	} {
 		t.Run(tt.as+" to "+tt.service+" "+tt.method, func(t *testing.T) {
 			since := now(t, m, tt.service)

@@ -93,6 +93,11 @@ func (r *Replica) GetSpoolKey(context.Context, *cryptov1.GetSpoolKeyRequest) (*c
 	return &cryptov1.GetSpoolKeyResponse{PublicKey: public.Bytes(), KeyId: public.ID()}, nil
 }
 
+// GetJournal implements CryptoService.
+func (r *Replica) GetJournal(context.Context, *cryptov1.GetJournalRequest) (*cryptov1.GetJournalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "cryptotest's journal is never lost")
+}
+
 // unspool puts the record in clear in the place of one that comes out of a
 // spool, which stays in it beside.
 func (r *Replica) unspool(open *cryptov1.SealOpen, record *cryptov1.SealRecord) error {

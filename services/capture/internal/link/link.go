@@ -29,14 +29,24 @@ import (
 // instance gone when it has heard nothing for ten times as long.
 const reportEvery = time.Second
 
+// unknownPatience is for how long control may not know an instance that it wanted
+// recorded before that is told: a control that writes back what NATS has lost
+// takes a moment.
+const unknownPatience = 10 * time.Second
+
 // Link watches what control wants of one instance. Make it with New, then Run it.
 type Link struct {
+	// Unknown hears, once, that control has not known for a while an instance that is
+	// recorded. It is set before Run, and may be nil.
+	Unknown func(since time.Time, why string)
+
 	control    controlv1.ControlServiceClient
 	clusterID  string
 	instanceID string
 	report     func() *controlv1.InstanceReport
 	before     func(*controlv1.InstanceReport)
 	log        *slog.Logger
+	patience   time.Duration // unknownPatience, but for tests
 
 	// known is the last report of a ring, by this capture or one before it; asked
 	// says that control was asked for that. They belong to reportAlways.
@@ -60,6 +70,7 @@ func New(control controlv1.ControlServiceClient, clusterID, instanceID string, r
 		report:     report,
 		before:     before,
 		log:        log,
+		patience:   unknownPatience,
 		changed:    make(chan struct{}),
 	}
 }
@@ -87,9 +98,23 @@ func (l *Link) set(d *controlv1.Desired) {
 	if proto.Equal(l.desired, d) {
 		return
 	}
+	if isAnew(l.desired, d) {
+		l.log.Warn("control has this instance registered anew, and no stream was ever started for it; recording goes on as it was wanted: "+
+			"start the stream with `weir stream start`, and stop it then if it is not wanted",
+			obs.KeyCluster, l.clusterID, obs.KeyInstance, l.instanceID, "resource", d.GetInstanceResourceId())
+		return
+	}
 	l.desired = d
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// isAnew says whether now is the wish of a registration of which nobody has ever
+// wished anything, in the place of one that is recorded: NATS lost what was wanted,
+// and the instance was registered again. That must not switch the audit off.
+func isAnew(before, now *controlv1.Desired) bool {
+	return before.GetRecording() && now.GetGeneration() == 0 && !now.GetRecording() &&
+		before.GetInstanceResourceId() != now.GetInstanceResourceId()
 }
 
 // Run watches and reports until ctx ends. A control that is away is no error.
@@ -104,10 +129,12 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) watch(ctx context.Context) {
 	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
 	down := false
+	var unknown time.Time // since when control does not know the instance; zero while it does, or is away
+	told := false
 	for ctx.Err() == nil {
 		heard := false
 		err := l.watchOnce(ctx, func() {
-			heard = true
+			heard, unknown, told = true, time.Time{}, false
 			wait.Reset()
 			if down {
 				l.log.Info("control is back")
@@ -119,9 +146,20 @@ func (l *Link) watch(ctx context.Context) {
 		}
 		// A stream that was heard may end: control asks its connections to move
 		// now and then. What counts is whether the next one is heard.
+		err = fault.FromStatus(err)
 		if !down && !heard {
-			l.complain(fault.FromStatus(err))
+			l.complain(err)
 			down = true
+		}
+		desired, _ := l.Desired()
+		switch {
+		case heard || !fault.Is(err, fault.Invalid) || !desired.GetRecording():
+			unknown = time.Time{}
+		case unknown.IsZero():
+			unknown = time.Now()
+		case !told && time.Since(unknown) >= l.patience && l.Unknown != nil:
+			told = true
+			l.Unknown(unknown, err.Error())
 		}
 		if wait.Wait(ctx) != nil {
 			return
@@ -132,7 +170,7 @@ func (l *Link) watch(ctx context.Context) {
 // complain says why control is not heard, and what to do where waiting is not enough.
 func (l *Link) complain(err error) {
 	if fault.Is(err, fault.Invalid) {
-		l.log.Warn("control does not know this instance; register it with `weir cluster create` and `weir instance add`",
+		l.log.Warn("control does not know this instance; what was wanted last goes on; register it with `weir cluster create` and `weir instance add`",
 			obs.KeyCluster, l.clusterID, obs.KeyInstance, l.instanceID, obs.KeyErr, err)
 		return
 	}
@@ -250,9 +288,13 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Encode returns d as the ring's settings keep it.
-func Encode(d *controlv1.Desired) ([]byte, error) {
-	b, err := proto.Marshal(d)
+// Encode returns d, and what is known of the journal, as the ring's settings keep it.
+func Encode(d *controlv1.Desired, known *controlv1.KnownJournal) ([]byte, error) {
+	d = proto.CloneOf(d)
+	if d != nil {
+		d.KnownJournal = known
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encoding settings: %w", err)
 	}
@@ -261,10 +303,12 @@ func Encode(d *controlv1.Desired) ([]byte, error) {
 
 // Decode is Encode's reverse. Settings that are not its output give nil: then
 // control has to be asked.
-func Decode(settings []byte) *controlv1.Desired {
+func Decode(settings []byte) (*controlv1.Desired, *controlv1.KnownJournal) {
 	d := new(controlv1.Desired)
 	if len(settings) == 0 || proto.Unmarshal(settings, d) != nil || d.GetInstanceResourceId() == "" {
-		return nil
+		return nil, nil
 	}
-	return d
+	known := d.GetKnownJournal()
+	d.KnownJournal = nil
+	return d, known
 }

@@ -33,6 +33,8 @@ type control struct {
 	mu      sync.Mutex
 	away    bool
 	watches int
+	wish    *controlv1.Desired // what is wanted; nil: something new with every stream
+	unknown bool               // it does not know the instance
 	last    *controlv1.InstanceReport
 	lose    int // so many answers to reports are lost on the way
 }
@@ -56,12 +58,18 @@ func (c *control) ReportInstance(_ context.Context, req *controlv1.ReportInstanc
 func (c *control) WatchInstance(_ *controlv1.WatchInstanceRequest, out grpc.ServerStreamingServer[controlv1.WatchInstanceResponse]) error {
 	c.mu.Lock()
 	c.watches++
-	away, generation := c.away, uint64(c.watches)
+	away, unknown, wish := c.away, c.unknown, c.wish
+	if wish == nil {
+		wish = &controlv1.Desired{InstanceResourceId: "db-A", Generation: uint64(c.watches)}
+	}
 	c.mu.Unlock()
+	if unknown {
+		return status.Error(codes.InvalidArgument, "instance demo-1: not registered")
+	}
 	if away {
 		return status.Error(codes.Unavailable, "away on purpose")
 	}
-	if err := out.Send(&controlv1.WatchInstanceResponse{Desired: &controlv1.Desired{InstanceResourceId: "db-A", Generation: generation}}); err != nil {
+	if err := out.Send(&controlv1.WatchInstanceResponse{Desired: wish}); err != nil {
 		return err
 	}
 	return status.Error(codes.Unavailable, "this connection is old, take another")
@@ -237,4 +245,71 @@ func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
 			t.Errorf("without a ring, heard %v", <-heard)
 		}
 	}
+}
+
+// A control that has lost what was wanted takes nothing away: not while it does not
+// know the instance, which is told once, and not when it is registered anew. A
+// stream that is started there counts.
+func TestWhatControlHasForgottenIsStillWanted(t *testing.T) {
+	wish := &controlv1.Desired{InstanceResourceId: "db-A", Generation: 3, Recording: true}
+	c := &control{wish: wish}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	controlv1.RegisterControlServiceServer(server, c)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &said{}
+	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
+	l.SetPatience(10 * time.Millisecond)
+	told := make(chan string, 10)
+	l.Unknown = func(_ time.Time, why string) { told <- why }
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(lis) })
+	wg.Go(func() { _ = l.Run(ctx) })
+	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
+	set := func(unknown bool, wish *controlv1.Desired) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.unknown, c.wish = unknown, wish
+	}
+	wanted := func(want *controlv1.Desired) {
+		t.Helper()
+		if have, _ := l.Desired(); !proto.Equal(have, want) {
+			t.Errorf("wanted is %v, want %v", have, want)
+		}
+	}
+	c.after(t, 3, false)
+	wanted(wish)
+	set(true, nil)
+	select {
+	case why := <-told:
+		if !strings.Contains(why, "not registered") {
+			t.Errorf("told %q", why)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("nobody was told that control does not know the instance")
+	}
+	c.after(t, 3, false)
+	wanted(wish)
+	set(false, &controlv1.Desired{InstanceResourceId: "db-B"})
+	c.after(t, 3, false)
+	wanted(wish)
+	if len(told) != 0 || log.count("registered anew") == 0 {
+		t.Errorf("told %d times more, and the log says %d times that it is registered anew", len(told), log.count("registered anew"))
+	}
+	started := &controlv1.Desired{InstanceResourceId: "db-B", Generation: 1, Recording: true}
+	set(false, started)
+	c.after(t, 3, false)
+	wanted(started)
+	off := &controlv1.Desired{InstanceResourceId: "db-B", Generation: 2}
+	set(false, off)
+	c.after(t, 3, false)
+	wanted(off)
 }

@@ -25,6 +25,7 @@ type health struct {
 	// mu guards what follows.
 	mu     sync.Mutex
 	down   bool
+	cause  string    // why, while it is down
 	broke  time.Time // last
 	causes []string  // of the trouble that is not over; what was told of it
 }
@@ -33,6 +34,16 @@ func (h *health) ok() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.down
+}
+
+// trouble is why nothing gets through now; empty where it does.
+func (h *health) trouble() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.down {
+		return ""
+	}
+	return h.cause
 }
 
 func (h *health) well() {
@@ -50,6 +61,7 @@ func (h *health) broken(err error) {
 	defer h.mu.Unlock()
 	h.down, h.broke = true, time.Now()
 	cause := err.Error()
+	h.cause = cause
 	if slices.Contains(h.causes, cause) || len(h.causes) == mostCauses {
 		return
 	}

@@ -121,6 +121,9 @@ func (o *Outbox) Results() <-chan Result { return o.results }
 // Healthy reports whether the last thing that a stream did went well.
 func (o *Outbox) Healthy() bool { return o.health.ok() }
 
+// Trouble says why nothing gets through now; it is empty where something did last.
+func (o *Outbox) Trouble() string { return o.health.trouble() }
+
 // Send takes a record. It does not block: for one that finds the queue full of
 // what is sent again, or was recalled, hedging finds room.
 func (o *Outbox) Send(r *Record) {

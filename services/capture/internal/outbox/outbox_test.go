@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -126,9 +127,9 @@ func TestHealthFollowsThePath(t *testing.T) {
 	r.SetAway(true)
 	o := start(t, r, 1)
 	o.Send(&outbox.Record{MessageID: "1"})
-	eventually(t, "unhealthy while crypto is away", func() bool { return !o.Healthy() })
+	eventually(t, "unhealthy while crypto is away", func() bool { return !o.Healthy() && strings.Contains(o.Trouble(), "away on purpose") })
 	r.SetAway(false)
-	eventually(t, "healthy once it is back", o.Healthy)
+	eventually(t, "healthy once it is back", func() bool { return o.Healthy() && o.Trouble() == "" })
 	<-o.Results()
 }
 

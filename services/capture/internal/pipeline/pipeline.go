@@ -59,10 +59,12 @@ const (
 
 // Config is what one run of a pipeline needs.
 type Config struct {
-	Ring     *ring.Ring
-	Desired  *controlv1.Desired
-	Crypto   cryptov1.CryptoServiceClient
-	Renderer *render.Renderer
+	Ring    *ring.Ring
+	Desired *controlv1.Desired
+	// ClusterID is the cluster as people know it.
+	ClusterID string
+	Crypto    cryptov1.CryptoServiceClient
+	Renderer  *render.Renderer
 	// Wanted is what is wanted now: recording, mode and policy may differ from
 	// Desired while the stream is the same.
 	Wanted func() *controlv1.Desired
@@ -86,6 +88,16 @@ type Progress struct {
 	Durable atomic.Uint64 // every number to it is on the journal's disk, or told as a gap
 	Lost    atomic.Uint64 // numbers without an event, in this epoch
 	Oldest  atomic.Int64  // Unix µs of the oldest event that is not durable, but for the spool's; 0 when none waits
+
+	outbox atomic.Pointer[outbox.Outbox] // of the pipeline that runs
+}
+
+// Trouble says why records do not reach the journal now; empty while they do.
+func (p *Progress) Trouble() string {
+	if o := p.outbox.Load(); o != nil {
+		return o.Trouble()
+	}
+	return ""
 }
 
 type pipeline struct {
@@ -126,6 +138,8 @@ type pipeline struct {
 func Run(ctx context.Context, cfg Config) error {
 	p := newPipeline(cfg)
 	defer p.load.close()
+	cfg.Progress.outbox.Store(p.outbox)
+	defer cfg.Progress.outbox.Store(nil)
 
 	// The outbox outlives ctx, to deliver what is drained.
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -169,6 +183,7 @@ func newPipeline(cfg Config) *pipeline {
 		KmsKeyId:           cfg.Desired.GetKmsKeyId(),
 		KinesisStream:      cfg.Desired.GetKinesisStream(),
 		Version:            das.VersionPostgreSQL,
+		ClusterId:          cfg.ClusterID,
 	}, cfg.Streams, cfg.Ring.Wake, cfg.Log)
 	d := p.durable()
 	p.notary.resumed = head{d.Number, d.Hash}

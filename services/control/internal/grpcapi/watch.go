@@ -21,6 +21,7 @@ const (
 	maxEngineVersion  = 256
 	maxCaptureAddress = 300
 	maxSource         = 512
+	maxTrouble        = 1024
 )
 
 // WatchInstance sends what is wanted of the instance at once and after every
@@ -38,6 +39,7 @@ func (s *Server) WatchInstance(req *controlv1.WatchInstanceRequest, out grpc.Ser
 	// Followed first and read then, so that no change falls in between.
 	wake, stop := s.reg.Follow(cluster)
 	defer stop()
+	incarnation := s.reg.Incarnation()
 	c, err := s.reg.Get(ctx, cluster)
 	if err != nil {
 		return err
@@ -63,6 +65,9 @@ func (s *Server) WatchInstance(req *controlv1.WatchInstanceRequest, out grpc.Ser
 			case <-rpc.Draining(ctx):
 				return fault.As(fault.NotReady, errors.New("this control is stopping, watch another"))
 			case <-wake:
+			}
+			if s.reg.Incarnation() != incarnation {
+				return fault.As(fault.NotReady, errors.New("NATS had lost what is wanted, and it was written back: watch again"))
 			}
 			seen, exists, known := s.reg.Seen(cluster)
 			if known && !exists {
@@ -136,6 +141,8 @@ func checkReport(rep *controlv1.InstanceReport) error {
 		errs = append(errs, fmt.Errorf("report.capture_address: %d bytes, want at most %d", len(rep.GetCaptureAddress()), maxCaptureAddress))
 	case len(rep.GetSource()) > maxSource:
 		errs = append(errs, fmt.Errorf("report.source: %d bytes, want at most %d", len(rep.GetSource()), maxSource))
+	case len(rep.GetTrouble()) > maxTrouble:
+		errs = append(errs, fmt.Errorf("report.trouble: %d bytes, want at most %d", len(rep.GetTrouble()), maxTrouble))
 	case rep.GetGeneration() > math.MaxInt64:
 		// It would count as having carried out everything for ever.
 		errs = append(errs, fmt.Errorf("report.generation: %d, no such generation", rep.GetGeneration()))

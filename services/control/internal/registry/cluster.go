@@ -47,6 +47,10 @@ const (
 	Starting Status = "starting"
 	Started  Status = "started"
 	Stopping Status = "stopping"
+
+	// Restored is of notices alone: the document was written back after NATS had
+	// lost it.
+	Restored Status = "restored"
 )
 
 // Stream is what is wanted of a cluster's stream, and where it is.
@@ -98,9 +102,10 @@ type Told struct {
 }
 
 // Notice is one event still to be told. Each status is reached at most once a
-// generation, so that cluster and generation name the event for good.
+// generation, so that cluster and generation name the event for good; of what was
+// restored the time does too.
 type Notice struct {
-	Status     Status    `json:"status"` // started or stopped
+	Status     Status    `json:"status"` // started, stopped or restored
 	Generation uint64    `json:"generation"`
 	At         time.Time `json:"at"`
 }

@@ -47,7 +47,11 @@ func (r *Registry) Lead(ctx context.Context, holder string, work func(context.Co
 func (r *Registry) takeLease(ctx context.Context, holder string) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.opts.LeaseTTL)
 	defer cancel()
-	rev, err := r.lease.Create(ctx, leaseKey, []byte(holder))
+	var rev uint64
+	err := r.withBucket(ctx, r.leaseConfig(), func() (err error) {
+		rev, err = r.lease.Create(ctx, leaseKey, []byte(holder))
+		return err
+	})
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return rev, err
 	}

@@ -81,6 +81,9 @@ func (r *Registry) mirrorOnce(ctx context.Context, caughtUp func()) error {
 	// silence, after 20 s. A new connection is reason enough to ask.
 	reconnected := r.js.Conn().StatusChanged(nats.CONNECTED)
 	defer r.js.Conn().RemoveStatusListener(reconnected)
+	if err := r.renew(ctx); err != nil {
+		return err
+	}
 	w, err := r.control.Watch(ctx, clusterKeys+"*")
 	if err != nil {
 		return err

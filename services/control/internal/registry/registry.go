@@ -66,11 +66,17 @@ type Registry struct {
 	lease   jetstream.KeyValue
 	reports jetstream.KeyValue
 
+	// Of Run, after Open: when the bucket that is mirrored was made, and since when it
+	// is missing.
+	made, missing time.Time
+
 	// mu guards what Run mirrors and who follows it. Never held across I/O.
 	mu        sync.Mutex
 	mirror    map[string]Cluster // by cluster id; each at the newest revision seen
 	complete  bool               // true once every cluster has been seen
 	followers map[*follower]struct{}
+	// incarnation counts the buckets that were mirrored.
+	incarnation int
 }
 
 // Open makes the buckets where they are missing.
@@ -90,14 +96,8 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, log *slog.L
 		kv  *jetstream.KeyValue
 		cfg jetstream.KeyValueConfig
 	}{
-		{&r.control, jetstream.KeyValueConfig{
-			Bucket: bucketControl, Description: "Weir: clusters, instances, streams",
-			Storage: jetstream.FileStorage, History: 5, Replicas: opts.Replicas,
-		}},
-		{&r.lease, jetstream.KeyValueConfig{
-			Bucket: bucketLease, Description: "Weir: which control replica acts",
-			Storage: jetstream.FileStorage, TTL: opts.LeaseTTL, Replicas: opts.Replicas,
-		}},
+		{&r.control, r.controlConfig()},
+		{&r.lease, r.leaseConfig()},
 		{&r.reports, r.reportsConfig()},
 	} {
 		kv, err := r.open(ctx, b.cfg)
@@ -106,7 +106,24 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, log *slog.L
 		}
 		*b.kv = kv
 	}
+	if err := r.renew(ctx); err != nil { // made a moment ago, or long there
+		return nil, fault.As(fault.NotReady, err)
+	}
 	return r, nil
+}
+
+func (r *Registry) controlConfig() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket: bucketControl, Description: "Weir: clusters, instances, streams",
+		Storage: jetstream.FileStorage, History: 5, Replicas: r.opts.Replicas,
+	}
+}
+
+func (r *Registry) leaseConfig() jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{
+		Bucket: bucketLease, Description: "Weir: which control replica acts",
+		Storage: jetstream.FileStorage, TTL: r.opts.LeaseTTL, Replicas: r.opts.Replicas,
+	}
 }
 
 // open makes a bucket, or brings the one there is up to date. It never takes

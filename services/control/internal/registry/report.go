@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
@@ -20,7 +19,7 @@ func (r *Registry) PutReport(ctx context.Context, in Instance, rep *controlv1.In
 	if err != nil {
 		return fmt.Errorf("encoding the report of %s: %w", in.ID, err)
 	}
-	err = r.withReports(ctx, func() error {
+	err = r.withBucket(ctx, r.reportsConfig(), func() error {
 		_, err := r.reports.Put(ctx, in.ResourceID, b)
 		return err
 	})
@@ -28,19 +27,6 @@ func (r *Registry) PutReport(ctx context.Context, in Instance, rep *controlv1.In
 		return unavailable("keeping the report of "+in.ID, err)
 	}
 	return nil
-}
-
-// withReports does what do does, in a bucket that is made anew where the server
-// has lost it: what lies in memory goes with a single server's restart.
-func (r *Registry) withReports(ctx context.Context, do func() error) error {
-	err := do()
-	if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return err
-	}
-	if _, err := r.open(ctx, r.reportsConfig()); err != nil {
-		return err
-	}
-	return do()
 }
 
 func (r *Registry) reportsConfig() jetstream.KeyValueConfig {
@@ -53,7 +39,7 @@ func (r *Registry) reportsConfig() jetstream.KeyValueConfig {
 // Report returns what a capture last said, or nil.
 func (r *Registry) Report(ctx context.Context, in Instance) (*controlv1.InstanceReport, error) {
 	var e jetstream.KeyValueEntry
-	err := r.withReports(ctx, func() (err error) {
+	err := r.withBucket(ctx, r.reportsConfig(), func() (err error) {
 		e, err = r.reports.Get(ctx, in.ResourceID)
 		return err
 	})

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,11 @@ func judge(s registry.Stream, in registry.Instance, rep *controlv1.InstanceRepor
 		st.problem = in.ID + ": no server with the module is running"
 	default:
 		st.done = true
+	}
+	if rep.GetTrouble() != "" && (s.Told.Recording || rep.GetDurable() < rep.GetNumber()) {
+		// What is recorded waits in the ring: nothing is lost yet, and somebody must act.
+		also := in.ID + ": its records do not reach the journal: " + rep.GetTrouble()
+		st.problem = strings.Join(slices.DeleteFunc([]string{st.problem, also}, func(s string) bool { return s == "" }), "; ")
 	}
 	return st
 }

@@ -208,7 +208,7 @@ func (r *Reconciler) tellEvents(ctx context.Context, c registry.Cluster) (regist
 				return errMoved
 			}
 			now.Stream.Notices = slices.DeleteFunc(now.Stream.Notices, func(o registry.Notice) bool {
-				return o.Generation == n.Generation && o.Status == n.Status
+				return o.Generation == n.Generation && o.Status == n.Status && o.At.Equal(n.At)
 			})
 			return nil
 		})
@@ -221,18 +221,23 @@ func (r *Reconciler) tellEvents(ctx context.Context, c registry.Cluster) (regist
 }
 
 func (r *Reconciler) tellEvent(ctx context.Context, c registry.Cluster, n registry.Notice) error {
+	// The resource id, for a name may be used again and generations begin anew.
+	key := fmt.Sprintf("%s/%d/%s", c.ResourceID, n.Generation, n.Status)
 	kind := notifierv1.EventKind_EVENT_KIND_STREAM_STARTED
-	if n.Status == registry.Stopped {
+	switch n.Status {
+	case registry.Stopped:
 		kind = notifierv1.EventKind_EVENT_KIND_STREAM_STOPPED
+	case registry.Restored:
+		kind = notifierv1.EventKind_EVENT_KIND_REGISTRY_RESTORED
+		key += fmt.Sprintf("/%d", n.At.UnixMicro())
 	}
 	call, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
 	answer, err := r.notifier.Notify(call, &notifierv1.NotifyRequest{
-		Kind:       kind,
-		SourceId:   c.ID,
-		OccurredAt: timestamppb.New(n.At),
-		// The resource id, for a name may be used again and generations begin anew.
-		IdempotencyKey: fmt.Sprintf("%s/%d/%s", c.ResourceID, n.Generation, n.Status),
+		Kind:           kind,
+		SourceId:       c.ID,
+		OccurredAt:     timestamppb.New(n.At),
+		IdempotencyKey: key,
 	})
 	if err == nil && !answer.GetRecorded() {
 		return fault.As(fault.NotReady, errors.New("the notifier delivers it and cannot record it"))

@@ -130,6 +130,10 @@ func TestSettled(t *testing.T) {
 	noEngine.EngineRunning = false
 	idle := report(2*time.Second, 3, 0, 0)
 	idle.EngineRunning = false
+	stuck := report(2*time.Second, told, 9, 8)
+	stuck.Trouble = "the disk is full"
+	over := report(2*time.Second, told, 9, 9) // and heartbeats still do not get through
+	over.Trouble = "the disk is full"
 	at := 3 * time.Second // since they were told
 	late := 40 * time.Second
 	for name, tt := range map[string]struct {
@@ -149,6 +153,9 @@ func TestSettled(t *testing.T) {
 		"start: all lag long":       {true, late, report(late, 3, 9, 0), nil, false, "generation 3, not yet 4"},
 		"start: no engine":          {true, at, noEngine, nil, true, "db1: no server with the module is running"},
 		"start: no ring":            {true, at, idle, nil, false, "not yet 4; no server with the module is running"},
+		"start: no way":             {true, at, stuck, report(2*time.Second, told, 9, 0), true, "db1: its records do not reach the journal: the disk is full"},
+		"stop: no way":              {false, at, stuck, over, false, "db1: some of its events are not durable yet; db1: its records do not reach the journal: the disk is full"},
+		"stop: no way any more":     {false, at, over, over, true, ""},
 		"stop: both":                {false, at, report(2*time.Second, told, 9, 9), report(2*time.Second, told+1, 0, 0), true, ""},
 		"stop: not durable":         {false, at, report(2*time.Second, told, 9, 8), report(2*time.Second, told, 9, 9), false, "db1: some of its events are not durable yet"},
 		"stop: too early":           {false, at, report(900*time.Millisecond, told, 9, 9), report(2*time.Second, told, 9, 9), false, "db1: its last events are waited for"},

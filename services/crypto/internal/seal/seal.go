@@ -124,6 +124,7 @@ func (s *sealer) seal(ctx context.Context, open *cryptov1.SealOpen, r *cryptov1.
 	}
 	return s.journal.Publish(ctx, journal.Message{
 		Cluster:       open.GetClusterResourceId(),
+		ClusterID:     open.GetClusterId(),
 		Instance:      open.GetInstanceResourceId(),
 		KinesisStream: open.GetKinesisStream(),
 		PartitionKey:  r.GetPartitionKey(),

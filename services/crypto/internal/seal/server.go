@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
 	"github.com/weir-das/weir/pkg/spoolkey"
@@ -28,10 +29,12 @@ type Options struct {
 	KMS         keys.Generator
 	Keys        Keys
 	Journal     Journal
-	Signer      sign.Signer    // of checkpoints
-	Spool       *spoolkey.Ring // opens what captures sealed while the path was down; nil where there is no key
-	Log         *slog.Logger
-	Telemetry   *obs.Telemetry
+	// Position asks where the journal stands.
+	Position  func(context.Context) (journal.Position, error)
+	Signer    sign.Signer    // of checkpoints
+	Spool     *spoolkey.Ring // opens what captures sealed while the path was down; nil where there is no key
+	Log       *slog.Logger
+	Telemetry *obs.Telemetry
 }
 
 // Server implements CryptoService.
@@ -48,6 +51,7 @@ type Server struct {
 	refused, returned metric.Int64Counter
 
 	troubles troubles
+	position position
 
 	// mu guards streams: those that are open, for the age of the oldest record.
 	mu      sync.Mutex
@@ -74,7 +78,7 @@ func NewServer(o Options) (*Server, error) {
 	srv := &Server{
 		sealer: s, kms: o.KMS, signer: o.Signer, window: o.WindowBytes, log: o.Log,
 		hop: obs.NewHop(o.Telemetry, "crypto"), refused: refused, returned: returned,
-		streams: make(map[*stream]struct{}), troubles: troubles{last: make(map[trouble]time.Time)},
+		streams: make(map[*stream]struct{}), troubles: troubles{last: make(map[trouble]time.Time)}, position: position{of: o.Position},
 	}
 	srv.hop.Oldest(srv.oldest)
 	refused.Add(context.Background(), 0) // visible before the first one
@@ -155,6 +159,7 @@ var (
 	kmsKeyID      = regexp.MustCompile(`^[!-~]+$`) // KMS limits its length
 	kinesisStream = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 	version       = regexp.MustCompile(`^[0-9]+\.[0-9]+$`)
+	clusterName   = regexp.MustCompile(`^[a-zA-Z0-9-]{0,63}$`)
 )
 
 func check(field, value string, want *regexp.Regexp) error {
@@ -173,5 +178,6 @@ func checkOpen(o *cryptov1.SealOpen) error {
 		check("instance_resource_id", o.GetInstanceResourceId(), instanceID),
 		check("kms_key_id", o.GetKmsKeyId(), kmsKeyID),
 		check("kinesis_stream", o.GetKinesisStream(), kinesisStream),
-		check("version", o.GetVersion(), version))
+		check("version", o.GetVersion(), version),
+		check("cluster_id", o.GetClusterId(), clusterName))
 }

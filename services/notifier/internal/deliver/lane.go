@@ -3,6 +3,7 @@ package deliver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ type lane struct {
 	letters *events.DeadLetters
 	now     func() time.Time
 	log     *slog.Logger
+	began   time.Time // when its place in the stream was made sure of; zero before
 
 	// mu guards what was delivered, or is to be, from memory.
 	mu        sync.Mutex
@@ -57,15 +59,32 @@ func newLane(c Config, sink Sink, js jetstream.JetStream, letters *events.DeadLe
 
 // consumer is the sink's place in the stream. It is made before anybody can tell
 // an event: a sink that is new gets what is new, and nothing is in between.
+//
+// A place that was there and is gone, with NATS's data, is made again for all that
+// was told since this process began: what came before the place was there again
+// must be delivered too. Some of it may be delivered twice.
 func (l *lane) consumer(ctx context.Context) (jetstream.Consumer, error) {
-	return l.js.CreateOrUpdateConsumer(ctx, events.StreamName, jetstream.ConsumerConfig{
+	cfg := jetstream.ConsumerConfig{
 		Durable:       "deliver-" + strings.ToLower(l.cfg.Name),
 		Description:   "Weir: events on their way to " + l.cfg.Name,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		DeliverPolicy: jetstream.DeliverNewPolicy,
 		AckWait:       2*l.cfg.Timeout + 10*time.Second, // longer than any try, so that no other replica tries beside us
 		MaxAckPending: maxDirect,
-	})
+	}
+	switch have, err := l.js.Consumer(ctx, events.StreamName, cfg.Durable); {
+	case err == nil: // where a place began cannot be changed
+		cfg.DeliverPolicy, cfg.OptStartTime = have.CachedInfo().Config.DeliverPolicy, have.CachedInfo().Config.OptStartTime
+	case !errors.Is(err, jetstream.ErrConsumerNotFound):
+		return nil, err // it may be there, or may have been: a new place would be the wrong one
+	case !l.began.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &l.began
+	}
+	consumer, err := l.js.CreateOrUpdateConsumer(ctx, events.StreamName, cfg)
+	if err == nil && l.began.IsZero() {
+		l.began = time.Now()
+	}
+	return consumer, err
 }
 
 // consume delivers what the stream has, until ctx ends.

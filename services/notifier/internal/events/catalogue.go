@@ -70,14 +70,14 @@ func Catalogue() []Entry {
 			Kind: notifierv1.EventKind_EVENT_KIND_LOSS_BEGAN, ID: "WEIR-EVENT-0003",
 			SourceType: sourceInstance, Category: categoryFailure,
 			Message: "Activity of the database instance is being lost: a loss window opens.",
-			ToDo:    "Look at the cause. `ring_full`: find out why records do not reach the journal (`weir stream status`, the metrics of crypto and NATS), and raise `weir.ring_size` if the outage was an ordinary one. `torn`: a session or the server was killed. `corrupt`: somebody with the server's account wrote into the ring; treat it as an attack. `refused`: see capture's log. `unnumbered`: a session stood still with the ring's lock, or somebody with the server's account holds it; the stream shows no hole.",
+			ToDo:    "Look at the cause. `ring_full`: find out why records do not reach the journal (`weir stream status`, the metrics of crypto and NATS), and raise `weir.ring_size` if the outage was an ordinary one. `torn`: a session or the server was killed. `corrupt`: somebody with the server's account wrote into the ring; treat it as an attack. `refused`: see capture's log. `journal_lost`: NATS has lost its data; find out why. `unnumbered`: a session stood still with the ring's lock, or somebody with the server's account holds it; the stream shows no hole.",
 			From:    []string{"capture.weir"}, Detail: true, Window: true,
 		},
 		{
 			Kind: notifierv1.EventKind_EVENT_KIND_LOSS_ENDED, ID: "WEIR-EVENT-0004",
 			SourceType: sourceInstance, Category: categoryRecovery,
 			Message: "Activity of the database instance is no longer being lost: the loss window closes.",
-			ToDo:    "Keep it with the stream: it says which numbers have no record, how many, and from when to when. A count that is a lower bound means that the ring was gone before it was read.",
+			ToDo:    "Keep it with the stream: it says which numbers have no record, how many, and from when to when. A count that is a lower bound means that the ring was gone before it was read. Of `journal_lost` it is what can be missing at most: `weir verify --events` says which numbers are.",
 			From:    []string{"capture.weir"}, Detail: true, Window: true,
 		},
 		{
@@ -121,6 +121,27 @@ func Catalogue() []Entry {
 			Message: "Somebody touched what the audit of the database instance rests on.",
 			ToDo:    "Look up the number in the stream: the record says who did it, from where and when. docs/threat-model.md says what each kind may be the beginning of.",
 			From:    []string{"capture.weir"}, Detail: true,
+		},
+		{
+			Kind: notifierv1.EventKind_EVENT_KIND_REGISTRY_RESTORED, ID: "WEIR-EVENT-0011",
+			SourceType: sourceCluster, Category: categoryFailure,
+			Message: "What is wanted of the database cluster's activity stream was lost with NATS's data, and was written back.",
+			ToDo:    "Recording went on. Find out what became of NATS's data; look for a WEIR-EVENT-0004 with `journal_lost` for each instance, and whether `weir stream status` says what you want.",
+			From:    []string{"control.weir"},
+		},
+		{
+			Kind: notifierv1.EventKind_EVENT_KIND_INSTANCE_UNKNOWN, ID: "WEIR-EVENT-0012",
+			SourceType: sourceInstance, Category: categoryFailure,
+			Message: "Control does not know the database instance, which is recorded as was wanted last.",
+			ToDo:    "NATS has lost its data, and no control had it in memory; or somebody deleted the instance behind control's back. Register cluster and instance again and start the stream (docs/operations.md): until then nobody watches the capture.",
+			From:    []string{"capture.weir"}, Detail: true,
+		},
+		{
+			Kind: notifierv1.EventKind_EVENT_KIND_KINESIS_STREAM_REMADE, ID: "WEIR-EVENT-0013",
+			SourceType: sourceCluster, Category: categoryFailure,
+			Message: "The database cluster's Kinesis stream was gone and was made again: what nobody had read from it is lost.",
+			ToDo:    "Find out who deleted it (CloudTrail: `DeleteStream`). `weir verify` judges the new stream from the number on where the old one ended; what the old one held is only where somebody read it (`weir verify --save`, your consumers).",
+			From:    []string{"publisher.weir"}, Detail: true,
 		},
 	}
 }

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	letterStream = "WEIR_DEAD_LETTERS"
+	// LetterStream is the stream that keeps them.
+	LetterStream = "WEIR_DEAD_LETTERS"
 	letterRoot   = "weir.deadletters."
 )
 
@@ -28,7 +29,7 @@ type DeadLetters struct {
 // OpenDeadLetters makes the stream where it is missing.
 func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, opts Options) (*DeadLetters, error) {
 	cfg := jetstream.StreamConfig{
-		Name:        letterStream,
+		Name:        LetterStream,
 		Description: "Weir: events that could not be delivered",
 		Subjects:    []string{letterRoot + ">"},
 		Storage:     jetstream.FileStorage,
@@ -39,16 +40,16 @@ func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, opts Options) 
 		Discard:     jetstream.DiscardOld, // the events themselves are kept elsewhere
 		Replicas:    max(opts.Replicas, 1),
 	}
-	switch have, err := js.Stream(ctx, letterStream); {
+	switch have, err := js.Stream(ctx, LetterStream); {
 	case err == nil:
 		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
 		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, unavailable("looking for stream "+letterStream, err)
+		return nil, unavailable("looking for stream "+LetterStream, err)
 	}
 	stream, err := js.CreateOrUpdateStream(ctx, cfg)
 	if err != nil {
-		return nil, unavailable("opening stream "+letterStream, err)
+		return nil, unavailable("opening stream "+LetterStream, err)
 	}
 	return &DeadLetters{js: js, stream: stream}, nil
 }

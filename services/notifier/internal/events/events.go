@@ -56,7 +56,14 @@ const (
 type Options struct {
 	Replicas int   // 1 where it is 0
 	MaxBytes int64 // a full stream refuses events; it never forgets one early
+	// After is the last sequence that is known of a stream that was lost. One that is
+	// made goes on well behind it, so that whoever asks for what came after some event
+	// of before gets what is new, and does not wait until the numbers are there again.
+	After uint64
 }
+
+// overlooked is more events than can have been told since After was seen.
+const overlooked = 1 << 20
 
 // Store keeps events. It is safe for concurrent use.
 type Store struct {
@@ -87,6 +94,14 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, unavailable("looking for stream "+StreamName, err)
+	case opts.After > 0:
+		// Made and never changed: another replica may be faster, and a stream whose
+		// first sequence is moved forgets what lies before it.
+		cfg.FirstSeq = opts.After + overlooked
+		if _, err := js.CreateStream(ctx, cfg); err != nil {
+			return nil, unavailable("making stream "+StreamName+" again", err)
+		}
+		cfg.FirstSeq = 0
 	}
 	stream, err := js.CreateOrUpdateStream(ctx, cfg)
 	if err != nil {

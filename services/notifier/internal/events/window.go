@@ -65,6 +65,8 @@ func describe(w *notifierv1.Window) string {
 		unit = "let go"
 	}
 	switch {
+	case w.GetCause() == notifierv1.Cause_CAUSE_JOURNAL_LOST:
+		fmt.Fprintf(&b, "; at most %d %s", w.GetCount(), unit)
 	case w.GetLowerBound() && w.GetCount() == 0:
 		b.WriteString("; how many are lost cannot be known")
 	case w.GetLowerBound():

@@ -33,6 +33,8 @@ import (
 
 const (
 	bucket = "WEIR_WINDOWS"
+	// StreamName is the bucket's stream.
+	StreamName = "KV_" + bucket
 	// Retention is how long a window is kept after it has closed: as long as its events.
 	Retention = 14 * 24 * time.Hour
 	// MaxListed is how many windows List returns at most.
@@ -64,7 +66,7 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options, tell Tell, 
 		Bucket: bucket, Description: "Weir: windows of loss",
 		Storage: jetstream.FileStorage, Replicas: max(opts.Replicas, 1), MaxBytes: opts.MaxBytes,
 	}
-	switch have, err := js.Stream(ctx, "KV_"+bucket); {
+	switch have, err := js.Stream(ctx, StreamName); {
 	case err == nil: // never made smaller or less safe than somebody has made it
 		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
 		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)

@@ -72,6 +72,7 @@ func New(ctx context.Context, endpoint, region string, log *slog.Logger) (*Clien
 type Record struct {
 	PartitionKey string
 	Data         []byte
+	ClusterID    string // whose it is, as people know it; not put
 }
 
 // Size is what the record counts towards MaxBytes.

@@ -11,7 +11,7 @@ import (
 )
 
 func entry(l *loan) kinesis.Record {
-	return kinesis.Record{PartitionKey: l.PartitionKey, Data: l.Data}
+	return kinesis.Record{PartitionKey: l.PartitionKey, Data: l.Data, ClusterID: l.ClusterID}
 }
 
 // put puts a batch and settles each record by Kinesis's answer. A request that

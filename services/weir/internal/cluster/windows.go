@@ -47,6 +47,8 @@ func windowRow(w *notifierv1.Window) []string {
 	switch {
 	case w.GetOpen():
 		row[6] += " so far"
+	case w.GetCause() == notifierv1.Cause_CAUSE_JOURNAL_LOST:
+		row[6] = "≤ " + row[6]
 	case w.GetLowerBound() && w.GetCount() == 0:
 		row[6] = "unknown"
 	case w.GetLowerBound():

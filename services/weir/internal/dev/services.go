@@ -57,7 +57,7 @@ func (m *mesh) openServices() (s services, err error) {
 		{"capture", &s.capture, &m.file.GRPC.Capture, capturev1.CaptureService_ServiceDesc, []string{"control.weir", "client.weir"}},
 		{"crypto", &s.crypto, &m.file.GRPC.Crypto, cryptov1.CryptoService_ServiceDesc, []string{"capture.weir", "control.weir"}},
 		{"publisher", &s.publisher, &m.file.GRPC.Publisher, publisherv1.PublisherService_ServiceDesc, []string{"control.weir", "client.weir"}},
-		{"notifier", &s.notifier, &m.file.GRPC.Notifier, notifierv1.NotifierService_ServiceDesc, []string{"capture.weir", "control.weir", "client.weir"}},
+		{"notifier", &s.notifier, &m.file.GRPC.Notifier, notifierv1.NotifierService_ServiceDesc, []string{"capture.weir", "control.weir", "publisher.weir", "client.weir"}},
 	} {
 		asked := 0
 		if m.GRPCPort != 0 {
@@ -94,7 +94,7 @@ func (m *mesh) startServices(s services) {
 	m.start(s.publisher, func(ctx context.Context, b base, log *slog.Logger) error {
 		return publisher.Run(ctx, publisher.Config{
 			RPC: b.rpc, TLS: b.tls, Obs: b.obs, Listener: b.lis, Journal: jc(b),
-			KinesisEndpoint: m.file.AWSEndpoint, Region: region,
+			KinesisEndpoint: m.file.AWSEndpoint, Region: region, Notifier: m.file.GRPC.Notifier,
 		}, log)
 	})
 	m.start(s.crypto, func(ctx context.Context, b base, log *slog.Logger) error {

@@ -26,6 +26,10 @@ type Options struct {
 	// Horizon is since when the stream holds everything: an epoch that began
 	// later must be there from number 1.
 	Horizon time.Time
+	// Made is when the stream was made, where that is why it holds nothing older.
+	// An epoch that had begun by then may have gone into a stream of that name which
+	// was deleted, and some of its last numbers too, for records overtake each other.
+	Made    time.Time
 	Scratch string // directory for what does not fit into memory; "" is the system's
 }
 

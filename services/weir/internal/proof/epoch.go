@@ -27,6 +27,8 @@ type epochState struct {
 	throughAt        time.Time
 	// lowest is the first number seen; floor the last one below what is judged.
 	lowest, floor uint64
+	// older is the last of the holes that a stream before this one may have had.
+	older uint64
 
 	records, heartbeats uint64
 	began, ended        time.Time // arrival of the first and of the last record
@@ -49,7 +51,7 @@ func (e *epochState) spoken(n uint64, at time.Time, judged bool) {
 
 // extent is the range of numbers that is judged.
 func (e *epochState) extent() (first, last uint64) {
-	return e.floor + 1, e.ceiling
+	return max(e.floor, e.older) + 1, e.ceiling
 }
 
 // account is everything that is not missing: there, or told in the stream.

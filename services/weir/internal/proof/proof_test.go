@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weir-das/weir/services/weir/internal/proof"
 )
@@ -224,6 +225,31 @@ func TestLedger(t *testing.T) {
 	want := map[uint64]string{5: proof.ByNotifier + "/a", 11: proof.NotTold + "/", 17: proof.ByNotifier + "/power"}
 	if !reflect.DeepEqual(told, want) || e.Verdict != proof.Untold || e.Lost != 12 || e.LostUntold != 4 {
 		t.Errorf("%v, %+v, want %v", told, e, want)
+	}
+}
+
+// What was numbered before the stream was made may have gone into the one before it.
+// What was numbered later is missing.
+func TestAnOlderStreamMayHaveHadIt(t *testing.T) {
+	h := historyOf(epoch, events(1, 200)) // one a second
+	records := []string{h.Cut(19, 25), h.Cut(27, 100), h.Cut(105, 200)}
+	made := time.UnixMicro(epoch).Add(30 * time.Second)
+	for _, c := range []struct {
+		made           time.Time
+		first, missing uint64
+	}{
+		{time.Time{}, 20, 2 + 5}, // 26 and 27, and 101 to 105
+		{made, 28, 5},
+	} {
+		e := one(t, check(t, proof.Options{Horizon: made.Add(time.Hour), Made: c.made}, nil, records...))
+		if !e.OpenBeginning || e.First != c.first || e.LostUntold != c.missing {
+			t.Errorf("made at %v: %+v, want it judged from %d on, with %d missing", c.made, e, c.first, c.missing)
+		}
+	}
+	// An epoch that is there from its first number on never was anywhere else.
+	e := one(t, check(t, proof.Options{Horizon: made.Add(time.Hour), Made: made}, nil, h.Cut(0, 25), h.Cut(27, 100)))
+	if e.OpenBeginning || e.LostUntold != 2 {
+		t.Errorf("%+v, want numbers 26 and 27 missing", e)
 	}
 }
 

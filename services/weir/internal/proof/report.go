@@ -107,6 +107,7 @@ const clockSlack = time.Minute
 
 // settle decides where an epoch's beginning is. It returns true if that is open.
 func (c *Checker) settle(e *epochState) (open bool) {
+	e.older = 0
 	if !time.UnixMicro(int64(e.epoch)).Before(c.opt.Horizon.Add(-clockSlack)) || e.lowest == 1 && e.floor == 0 {
 		e.floor = 0
 		return false
@@ -116,6 +117,15 @@ func (c *Checker) settle(e *epochState) (open bool) {
 		e.floor = e.through
 		if e.lowest > 0 {
 			e.floor = e.lowest - 1
+		}
+	}
+	if !c.opt.Made.IsZero() {
+		// What was put into the stream before was numbered before this one was made.
+		for h := range e.account().holes(e.floor+1, e.ceiling) {
+			if h.since.IsZero() || h.since.After(c.opt.Made.Add(clockSlack)) {
+				break
+			}
+			e.older = h.last
 		}
 	}
 	return true

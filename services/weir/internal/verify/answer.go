@@ -39,7 +39,8 @@ type answer struct {
 	*proof.Report
 
 	checkedKey bool
-	live       bool // read to the present
+	live       bool      // read to the present
+	made       time.Time // when the stream was made, where it holds all since then
 	why        error
 }
 
@@ -84,6 +85,7 @@ func (a *answer) decide(now time.Time) {
 	}
 	a.Notes = append(a.Notes, doubts...)
 	a.silent(now)
+	a.older()
 	switch {
 	case a.Interrupted:
 		a.Verdict, a.Exit = unknown, exitUnknown
@@ -111,6 +113,17 @@ func (a *answer) silent(now time.Time) {
 		delete(last, e.Instance)
 		if !at.IsZero() && now.Sub(at) > silentFor {
 			a.Notes = append(a.Notes, fmt.Sprintf("no sign of life of %s since %s: its stream was stopped, or is cut off", e.Instance, clock(at)))
+		}
+	}
+}
+
+// older notes epochs that are older than the stream. That is so where recording was
+// started while the ring was there; and where somebody deleted the stream.
+func (a *answer) older() {
+	for _, e := range a.Epochs {
+		if !a.made.IsZero() && e.OpenBeginning && e.Began.Before(a.made) && e.First > 1 {
+			a.Notes = append(a.Notes, fmt.Sprintf("this stream was made at %s, and epoch %d of %s is older: numbers before %s went elsewhere, if anywhere, "+
+				"and are not judged; if a stream of that name was deleted, the notifier told it as WEIR-EVENT-0013", clock(a.made), e.Epoch, e.Instance, thousands(e.First)))
 		}
 	}
 }

@@ -137,6 +137,9 @@ func (c Command) check(ctx context.Context, s terminal.Streams) (a *answer, err 
 		if err != nil {
 			return nil, err
 		}
+		if !trimmed {
+			opt.Made, a.made = horizon, horizon
+		}
 		if trimmed && p.from.Before(horizon.Add(lead)) {
 			// The oldest records go while they are read: the first of them only
 			// show where the beginning is.

@@ -611,7 +611,10 @@ type InstanceReport struct {
 	Unnumbered uint64 `protobuf:"varint,15,opt,name=unnumbered,proto3" json:"unnumbered,omitempty"`
 	// When the ring was seen so. Absent where that is now: a capture without a ring
 	// says on what was known of the last one.
-	SeenAt        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
+	SeenAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
+	// Why records do not reach the journal, and what to do about it; empty while
+	// they do.
+	Trouble       string `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -756,6 +759,13 @@ func (x *InstanceReport) GetSeenAt() *timestamppb.Timestamp {
 		return x.SeenAt
 	}
 	return nil
+}
+
+func (x *InstanceReport) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
 }
 
 // Spool is a capture's encrypted spool.
@@ -2014,7 +2024,10 @@ type Desired struct {
 	// What becomes of what cannot be recorded. Only in synchronous mode.
 	OnFailure FailurePolicy `protobuf:"varint,11,opt,name=on_failure,json=onFailure,proto3,enum=weir.control.v1.FailurePolicy" json:"on_failure,omitempty"`
 	// How long a session waits at most. Only in synchronous mode.
-	SyncTimeout   *durationpb.Duration `protobuf:"bytes,12,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
+	SyncTimeout *durationpb.Duration `protobuf:"bytes,12,opt,name=sync_timeout,json=syncTimeout,proto3" json:"sync_timeout,omitempty"`
+	// What capture knows of the journal. It lies in the ring beside what is wanted;
+	// control never says it.
+	KnownJournal  *KnownJournal `protobuf:"bytes,13,opt,name=known_journal,json=knownJournal,proto3" json:"known_journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2133,6 +2146,77 @@ func (x *Desired) GetSyncTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Desired) GetKnownJournal() *KnownJournal {
+	if x != nil {
+		return x.KnownJournal
+	}
+	return nil
+}
+
+// KnownJournal is what a capture knows of the journal that its records go to.
+type KnownJournal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was made, in microseconds since 1970, by NATS's clock. 0 if not known.
+	MadeUs int64 `protobuf:"varint,1,opt,name=made_us,json=madeUs,proto3" json:"made_us,omitempty"`
+	// Every number of the ring's epoch up to this one has left it for Kinesis.
+	Delivered uint64 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// Since when that is known to be so, in microseconds since 1970.
+	DeliveredUs   int64 `protobuf:"varint,3,opt,name=delivered_us,json=deliveredUs,proto3" json:"delivered_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownJournal) Reset() {
+	*x = KnownJournal{}
+	mi := &file_weir_control_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownJournal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownJournal) ProtoMessage() {}
+
+func (x *KnownJournal) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_control_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownJournal.ProtoReflect.Descriptor instead.
+func (*KnownJournal) Descriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *KnownJournal) GetMadeUs() int64 {
+	if x != nil {
+		return x.MadeUs
+	}
+	return 0
+}
+
+func (x *KnownJournal) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *KnownJournal) GetDeliveredUs() int64 {
+	if x != nil {
+		return x.DeliveredUs
+	}
+	return 0
+}
+
 // ReportInstanceRequest is what a capture does.
 type ReportInstanceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2151,7 +2235,7 @@ type ReportInstanceRequest struct {
 
 func (x *ReportInstanceRequest) Reset() {
 	*x = ReportInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[26]
+	mi := &file_weir_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2247,7 @@ func (x *ReportInstanceRequest) String() string {
 func (*ReportInstanceRequest) ProtoMessage() {}
 
 func (x *ReportInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[26]
+	mi := &file_weir_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2260,7 @@ func (x *ReportInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportInstanceRequest.ProtoReflect.Descriptor instead.
 func (*ReportInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReportInstanceRequest) GetClusterId() string {
@@ -2218,7 +2302,7 @@ type ReportInstanceResponse struct {
 
 func (x *ReportInstanceResponse) Reset() {
 	*x = ReportInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[27]
+	mi := &file_weir_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2314,7 @@ func (x *ReportInstanceResponse) String() string {
 func (*ReportInstanceResponse) ProtoMessage() {}
 
 func (x *ReportInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[27]
+	mi := &file_weir_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2327,7 @@ func (x *ReportInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportInstanceResponse.ProtoReflect.Descriptor instead.
 func (*ReportInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReportInstanceResponse) GetLast() *InstanceReport {
@@ -2271,7 +2355,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xc1\x04\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xdb\x04\n" +
 	"\x0eInstanceReport\x12;\n" +
 	"\vreported_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x1e\n" +
@@ -2294,7 +2378,8 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"unnumbered\x18\x0f \x01(\x04R\n" +
 	"unnumbered\x123\n" +
-	"\aseen_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\"\xc0\x01\n" +
+	"\aseen_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x12\x18\n" +
+	"\atrouble\x18\x11 \x01(\tR\atrouble\"\xc0\x01\n" +
 	"\x05Spool\x12\x1d\n" +
 	"\n" +
 	"used_bytes\x18\x01 \x01(\x04R\tusedBytes\x12\x1b\n" +
@@ -2384,7 +2469,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\"K\n" +
 	"\x15WatchInstanceResponse\x122\n" +
-	"\adesired\x18\x01 \x01(\v2\x18.weir.control.v1.DesiredR\adesired\"\xb3\x04\n" +
+	"\adesired\x18\x01 \x01(\v2\x18.weir.control.v1.DesiredR\adesired\"\xf7\x04\n" +
 	"\aDesired\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -2403,7 +2488,12 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	" \x01(\x0e2\x1a.weir.control.v1.SyncLevelR\tsyncLevel\x12=\n" +
 	"\n" +
 	"on_failure\x18\v \x01(\x0e2\x1e.weir.control.v1.FailurePolicyR\tonFailure\x12<\n" +
-	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\"\xa2\x01\n" +
+	"\fsync_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\vsyncTimeout\x12B\n" +
+	"\rknown_journal\x18\r \x01(\v2\x1d.weir.control.v1.KnownJournalR\fknownJournal\"h\n" +
+	"\fKnownJournal\x12\x17\n" +
+	"\amade_us\x18\x01 \x01(\x03R\x06madeUs\x12\x1c\n" +
+	"\tdelivered\x18\x02 \x01(\x04R\tdelivered\x12!\n" +
+	"\fdelivered_us\x18\x03 \x01(\x03R\vdeliveredUs\"\xa2\x01\n" +
 	"\x15ReportInstanceRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1f\n" +
@@ -2477,7 +2567,7 @@ func file_weir_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_weir_control_v1_control_proto_goTypes = []any{
 	(SpoolState)(0),                // 0: weir.control.v1.SpoolState
 	(PathState)(0),                 // 1: weir.control.v1.PathState
@@ -2512,29 +2602,30 @@ var file_weir_control_v1_control_proto_goTypes = []any{
 	(*WatchInstanceRequest)(nil),   // 30: weir.control.v1.WatchInstanceRequest
 	(*WatchInstanceResponse)(nil),  // 31: weir.control.v1.WatchInstanceResponse
 	(*Desired)(nil),                // 32: weir.control.v1.Desired
-	(*ReportInstanceRequest)(nil),  // 33: weir.control.v1.ReportInstanceRequest
-	(*ReportInstanceResponse)(nil), // 34: weir.control.v1.ReportInstanceResponse
-	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 36: google.protobuf.Duration
+	(*KnownJournal)(nil),           // 33: weir.control.v1.KnownJournal
+	(*ReportInstanceRequest)(nil),  // 34: weir.control.v1.ReportInstanceRequest
+	(*ReportInstanceResponse)(nil), // 35: weir.control.v1.ReportInstanceResponse
+	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
 }
 var file_weir_control_v1_control_proto_depIdxs = []int32{
 	8,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
 	11, // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
-	35, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	36, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
 	9,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
-	35, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
+	36, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
 	1,  // 5: weir.control.v1.InstanceReport.path:type_name -> weir.control.v1.PathState
 	10, // 6: weir.control.v1.InstanceReport.spool:type_name -> weir.control.v1.Spool
-	35, // 7: weir.control.v1.InstanceReport.seen_at:type_name -> google.protobuf.Timestamp
-	35, // 8: weir.control.v1.Spool.since:type_name -> google.protobuf.Timestamp
+	36, // 7: weir.control.v1.InstanceReport.seen_at:type_name -> google.protobuf.Timestamp
+	36, // 8: weir.control.v1.Spool.since:type_name -> google.protobuf.Timestamp
 	0,  // 9: weir.control.v1.Spool.state:type_name -> weir.control.v1.SpoolState
 	2,  // 10: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
 	3,  // 11: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
 	6,  // 12: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
-	35, // 13: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
+	36, // 13: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
 	4,  // 14: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
 	5,  // 15: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
-	36, // 16: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
+	37, // 16: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
 	7,  // 17: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
 	7,  // 18: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
 	7,  // 19: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
@@ -2543,7 +2634,7 @@ var file_weir_control_v1_control_proto_depIdxs = []int32{
 	6,  // 22: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
 	4,  // 23: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
 	5,  // 24: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
-	36, // 25: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
+	37, // 25: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
 	11, // 26: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
 	11, // 27: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
 	11, // 28: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
@@ -2553,36 +2644,37 @@ var file_weir_control_v1_control_proto_depIdxs = []int32{
 	6,  // 32: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
 	4,  // 33: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
 	5,  // 34: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
-	36, // 35: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
-	9,  // 36: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
-	9,  // 37: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
-	12, // 38: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
-	14, // 39: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
-	16, // 40: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
-	18, // 41: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
-	20, // 42: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
-	22, // 43: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
-	24, // 44: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
-	26, // 45: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
-	28, // 46: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
-	30, // 47: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
-	33, // 48: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
-	13, // 49: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
-	15, // 50: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
-	17, // 51: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
-	19, // 52: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
-	21, // 53: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
-	23, // 54: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
-	25, // 55: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
-	27, // 56: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
-	29, // 57: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
-	31, // 58: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
-	34, // 59: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
-	49, // [49:60] is the sub-list for method output_type
-	38, // [38:49] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	37, // 35: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
+	33, // 36: weir.control.v1.Desired.known_journal:type_name -> weir.control.v1.KnownJournal
+	9,  // 37: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
+	9,  // 38: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
+	12, // 39: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
+	14, // 40: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
+	16, // 41: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
+	18, // 42: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
+	20, // 43: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
+	22, // 44: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
+	24, // 45: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
+	26, // 46: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
+	28, // 47: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
+	30, // 48: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
+	34, // 49: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
+	13, // 50: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
+	15, // 51: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
+	17, // 52: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
+	19, // 53: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
+	21, // 54: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
+	23, // 55: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
+	25, // 56: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
+	27, // 57: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
+	29, // 58: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
+	31, // 59: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
+	35, // 60: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
+	50, // [50:61] is the sub-list for method output_type
+	39, // [39:50] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_weir_control_v1_control_proto_init() }
@@ -2596,7 +2688,7 @@ func file_weir_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_control_v1_control_proto_rawDesc), len(file_weir_control_v1_control_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -124,7 +124,10 @@ type SealOpen struct {
 	// The Kinesis stream that the records are for.
 	KinesisStream string `protobuf:"bytes,4,opt,name=kinesis_stream,json=kinesisStream,proto3" json:"kinesis_stream,omitempty"`
 	// The protocol version in the outer record: 1.1 for PostgreSQL.
-	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	// The cluster's id, by which people know it: letters, digits and hyphens. May be
+	// empty. It travels beside the records, in clear, for events about their stream.
+	ClusterId     string `protobuf:"bytes,6,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -190,6 +193,13 @@ func (x *SealOpen) GetKinesisStream() string {
 func (x *SealOpen) GetVersion() string {
 	if x != nil {
 		return x.Version
+	}
+	return ""
+}
+
+func (x *SealOpen) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
 	}
 	return ""
 }
@@ -714,6 +724,109 @@ func (x *GetSpoolKeyResponse) GetKeyId() string {
 	return ""
 }
 
+// GetJournalRequest asks where the journal stands.
+type GetJournalRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetJournalRequest) Reset() {
+	*x = GetJournalRequest{}
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetJournalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetJournalRequest) ProtoMessage() {}
+
+func (x *GetJournalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetJournalRequest.ProtoReflect.Descriptor instead.
+func (*GetJournalRequest) Descriptor() ([]byte, []int) {
+	return file_weir_crypto_v1_crypto_proto_rawDescGZIP(), []int{10}
+}
+
+// GetJournalResponse is where the journal stands.
+type GetJournalResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was made, by the NATS server's clock. Another time is another journal:
+	// what the one before it had and Kinesis has not is lost.
+	MadeAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=made_at,json=madeAt,proto3" json:"made_at,omitempty"`
+	// The sequence of the oldest record in it, of whatever cluster: all before it
+	// have left it. One more than last where it is empty.
+	First uint64 `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	// The last sequence that it gave to a record.
+	Last          uint64 `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetJournalResponse) Reset() {
+	*x = GetJournalResponse{}
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetJournalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetJournalResponse) ProtoMessage() {}
+
+func (x *GetJournalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_crypto_v1_crypto_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetJournalResponse.ProtoReflect.Descriptor instead.
+func (*GetJournalResponse) Descriptor() ([]byte, []int) {
+	return file_weir_crypto_v1_crypto_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetJournalResponse) GetMadeAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MadeAt
+	}
+	return nil
+}
+
+func (x *GetJournalResponse) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *GetJournalResponse) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
 var File_weir_crypto_v1_crypto_proto protoreflect.FileDescriptor
 
 const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
@@ -722,14 +835,16 @@ const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\vSealRequest\x12.\n" +
 	"\x04open\x18\x01 \x01(\v2\x18.weir.crypto.v1.SealOpenH\x00R\x04open\x124\n" +
 	"\x06record\x18\x02 \x01(\v2\x1a.weir.crypto.v1.SealRecordH\x00R\x06recordB\t\n" +
-	"\amessage\"\xcb\x01\n" +
+	"\amessage\"\xea\x01\n" +
 	"\bSealOpen\x12.\n" +
 	"\x13cluster_resource_id\x18\x01 \x01(\tR\x11clusterResourceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x12\x1c\n" +
 	"\n" +
 	"kms_key_id\x18\x03 \x01(\tR\bkmsKeyId\x12%\n" +
 	"\x0ekinesis_stream\x18\x04 \x01(\tR\rkinesisStream\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\"\xf9\x01\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x06 \x01(\tR\tclusterId\"\xf9\x01\n" +
 	"\n" +
 	"SealRecord\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1c\n" +
@@ -766,12 +881,19 @@ const file_weir_crypto_v1_crypto_proto_rawDesc = "" +
 	"\x13GetSpoolKeyResponse\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x01 \x01(\fR\tpublicKey\x12\x15\n" +
-	"\x06key_id\x18\x02 \x01(\tR\x05keyId2\xde\x02\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"\x13\n" +
+	"\x11GetJournalRequest\"s\n" +
+	"\x12GetJournalResponse\x123\n" +
+	"\amade_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06madeAt\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\x04R\x05first\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\x04R\x04last2\xb3\x03\n" +
 	"\rCryptoService\x12E\n" +
 	"\x04Seal\x12\x1b.weir.crypto.v1.SealRequest\x1a\x1c.weir.crypto.v1.SealResponse(\x010\x01\x12M\n" +
 	"\bCheckKey\x12\x1f.weir.crypto.v1.CheckKeyRequest\x1a .weir.crypto.v1.CheckKeyResponse\x12_\n" +
 	"\x0eSignCheckpoint\x12%.weir.crypto.v1.SignCheckpointRequest\x1a&.weir.crypto.v1.SignCheckpointResponse\x12V\n" +
-	"\vGetSpoolKey\x12\".weir.crypto.v1.GetSpoolKeyRequest\x1a#.weir.crypto.v1.GetSpoolKeyResponseB\xb7\x01\n" +
+	"\vGetSpoolKey\x12\".weir.crypto.v1.GetSpoolKeyRequest\x1a#.weir.crypto.v1.GetSpoolKeyResponse\x12S\n" +
+	"\n" +
+	"GetJournal\x12!.weir.crypto.v1.GetJournalRequest\x1a\".weir.crypto.v1.GetJournalResponseB\xb7\x01\n" +
 	"\x12com.weir.crypto.v1B\vCryptoProtoP\x01Z:github.com/weir-das/weir/proto/gen/weir/crypto/v1;cryptov1\xa2\x02\x03WCX\xaa\x02\x0eWeir.Crypto.V1\xca\x02\x0eWeir\\Crypto\\V1\xe2\x02\x1aWeir\\Crypto\\V1\\GPBMetadata\xea\x02\x10Weir::Crypto::V1b\x06proto3"
 
 var (
@@ -786,7 +908,7 @@ func file_weir_crypto_v1_crypto_proto_rawDescGZIP() []byte {
 	return file_weir_crypto_v1_crypto_proto_rawDescData
 }
 
-var file_weir_crypto_v1_crypto_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_weir_crypto_v1_crypto_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_weir_crypto_v1_crypto_proto_goTypes = []any{
 	(*SealRequest)(nil),            // 0: weir.crypto.v1.SealRequest
 	(*SealOpen)(nil),               // 1: weir.crypto.v1.SealOpen
@@ -798,25 +920,30 @@ var file_weir_crypto_v1_crypto_proto_goTypes = []any{
 	(*SignCheckpointResponse)(nil), // 7: weir.crypto.v1.SignCheckpointResponse
 	(*GetSpoolKeyRequest)(nil),     // 8: weir.crypto.v1.GetSpoolKeyRequest
 	(*GetSpoolKeyResponse)(nil),    // 9: weir.crypto.v1.GetSpoolKeyResponse
-	(*timestamppb.Timestamp)(nil),  // 10: google.protobuf.Timestamp
+	(*GetJournalRequest)(nil),      // 10: weir.crypto.v1.GetJournalRequest
+	(*GetJournalResponse)(nil),     // 11: weir.crypto.v1.GetJournalResponse
+	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
 }
 var file_weir_crypto_v1_crypto_proto_depIdxs = []int32{
 	1,  // 0: weir.crypto.v1.SealRequest.open:type_name -> weir.crypto.v1.SealOpen
 	2,  // 1: weir.crypto.v1.SealRequest.record:type_name -> weir.crypto.v1.SealRecord
-	10, // 2: weir.crypto.v1.SignCheckpointResponse.at:type_name -> google.protobuf.Timestamp
-	0,  // 3: weir.crypto.v1.CryptoService.Seal:input_type -> weir.crypto.v1.SealRequest
-	4,  // 4: weir.crypto.v1.CryptoService.CheckKey:input_type -> weir.crypto.v1.CheckKeyRequest
-	6,  // 5: weir.crypto.v1.CryptoService.SignCheckpoint:input_type -> weir.crypto.v1.SignCheckpointRequest
-	8,  // 6: weir.crypto.v1.CryptoService.GetSpoolKey:input_type -> weir.crypto.v1.GetSpoolKeyRequest
-	3,  // 7: weir.crypto.v1.CryptoService.Seal:output_type -> weir.crypto.v1.SealResponse
-	5,  // 8: weir.crypto.v1.CryptoService.CheckKey:output_type -> weir.crypto.v1.CheckKeyResponse
-	7,  // 9: weir.crypto.v1.CryptoService.SignCheckpoint:output_type -> weir.crypto.v1.SignCheckpointResponse
-	9,  // 10: weir.crypto.v1.CryptoService.GetSpoolKey:output_type -> weir.crypto.v1.GetSpoolKeyResponse
-	7,  // [7:11] is the sub-list for method output_type
-	3,  // [3:7] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	12, // 2: weir.crypto.v1.SignCheckpointResponse.at:type_name -> google.protobuf.Timestamp
+	12, // 3: weir.crypto.v1.GetJournalResponse.made_at:type_name -> google.protobuf.Timestamp
+	0,  // 4: weir.crypto.v1.CryptoService.Seal:input_type -> weir.crypto.v1.SealRequest
+	4,  // 5: weir.crypto.v1.CryptoService.CheckKey:input_type -> weir.crypto.v1.CheckKeyRequest
+	6,  // 6: weir.crypto.v1.CryptoService.SignCheckpoint:input_type -> weir.crypto.v1.SignCheckpointRequest
+	8,  // 7: weir.crypto.v1.CryptoService.GetSpoolKey:input_type -> weir.crypto.v1.GetSpoolKeyRequest
+	10, // 8: weir.crypto.v1.CryptoService.GetJournal:input_type -> weir.crypto.v1.GetJournalRequest
+	3,  // 9: weir.crypto.v1.CryptoService.Seal:output_type -> weir.crypto.v1.SealResponse
+	5,  // 10: weir.crypto.v1.CryptoService.CheckKey:output_type -> weir.crypto.v1.CheckKeyResponse
+	7,  // 11: weir.crypto.v1.CryptoService.SignCheckpoint:output_type -> weir.crypto.v1.SignCheckpointResponse
+	9,  // 12: weir.crypto.v1.CryptoService.GetSpoolKey:output_type -> weir.crypto.v1.GetSpoolKeyResponse
+	11, // 13: weir.crypto.v1.CryptoService.GetJournal:output_type -> weir.crypto.v1.GetJournalResponse
+	9,  // [9:14] is the sub-list for method output_type
+	4,  // [4:9] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_weir_crypto_v1_crypto_proto_init() }
@@ -834,7 +961,7 @@ func file_weir_crypto_v1_crypto_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_crypto_v1_crypto_proto_rawDesc), len(file_weir_crypto_v1_crypto_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

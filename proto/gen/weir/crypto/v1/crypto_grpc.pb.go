@@ -25,6 +25,7 @@ const (
 	CryptoService_CheckKey_FullMethodName       = "/weir.crypto.v1.CryptoService/CheckKey"
 	CryptoService_SignCheckpoint_FullMethodName = "/weir.crypto.v1.CryptoService/SignCheckpoint"
 	CryptoService_GetSpoolKey_FullMethodName    = "/weir.crypto.v1.CryptoService/GetSpoolKey"
+	CryptoService_GetJournal_FullMethodName     = "/weir.crypto.v1.CryptoService/GetJournal"
 )
 
 // CryptoServiceClient is the client API for CryptoService service.
@@ -50,6 +51,10 @@ type CryptoServiceClient interface {
 	// disk while the path is down. Only crypto has the private half. The answer is
 	// empty where crypto has no such key.
 	GetSpoolKey(ctx context.Context, in *GetSpoolKeyRequest, opts ...grpc.CallOption) (*GetSpoolKeyResponse, error)
+	// GetJournal says which journal records go to, and what has left it for
+	// Kinesis, as of a moment after the question came: by that capture knows what
+	// is lost when NATS has lost its data.
+	GetJournal(ctx context.Context, in *GetJournalRequest, opts ...grpc.CallOption) (*GetJournalResponse, error)
 }
 
 type cryptoServiceClient struct {
@@ -103,6 +108,16 @@ func (c *cryptoServiceClient) GetSpoolKey(ctx context.Context, in *GetSpoolKeyRe
 	return out, nil
 }
 
+func (c *cryptoServiceClient) GetJournal(ctx context.Context, in *GetJournalRequest, opts ...grpc.CallOption) (*GetJournalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetJournalResponse)
+	err := c.cc.Invoke(ctx, CryptoService_GetJournal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CryptoServiceServer is the server API for CryptoService service.
 // All implementations must embed UnimplementedCryptoServiceServer
 // for forward compatibility.
@@ -126,6 +141,10 @@ type CryptoServiceServer interface {
 	// disk while the path is down. Only crypto has the private half. The answer is
 	// empty where crypto has no such key.
 	GetSpoolKey(context.Context, *GetSpoolKeyRequest) (*GetSpoolKeyResponse, error)
+	// GetJournal says which journal records go to, and what has left it for
+	// Kinesis, as of a moment after the question came: by that capture knows what
+	// is lost when NATS has lost its data.
+	GetJournal(context.Context, *GetJournalRequest) (*GetJournalResponse, error)
 	mustEmbedUnimplementedCryptoServiceServer()
 }
 
@@ -147,6 +166,9 @@ func (UnimplementedCryptoServiceServer) SignCheckpoint(context.Context, *SignChe
 }
 func (UnimplementedCryptoServiceServer) GetSpoolKey(context.Context, *GetSpoolKeyRequest) (*GetSpoolKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSpoolKey not implemented")
+}
+func (UnimplementedCryptoServiceServer) GetJournal(context.Context, *GetJournalRequest) (*GetJournalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetJournal not implemented")
 }
 func (UnimplementedCryptoServiceServer) mustEmbedUnimplementedCryptoServiceServer() {}
 func (UnimplementedCryptoServiceServer) testEmbeddedByValue()                       {}
@@ -230,6 +252,24 @@ func _CryptoService_GetSpoolKey_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CryptoService_GetJournal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetJournalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CryptoServiceServer).GetJournal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CryptoService_GetJournal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CryptoServiceServer).GetJournal(ctx, req.(*GetJournalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CryptoService_ServiceDesc is the grpc.ServiceDesc for CryptoService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -248,6 +288,10 @@ var CryptoService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetSpoolKey",
 			Handler:    _CryptoService_GetSpoolKey_Handler,
+		},
+		{
+			MethodName: "GetJournal",
+			Handler:    _CryptoService_GetJournal_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

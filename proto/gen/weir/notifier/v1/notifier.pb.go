@@ -55,6 +55,13 @@ const (
 	EventKind_EVENT_KIND_EPOCH_ENDED EventKind = 11
 	// Somebody changed what the audit rests on: a hook, a setting, a library.
 	EventKind_EVENT_KIND_SECURITY_NOTICE EventKind = 12
+	// NATS had lost what is wanted of a cluster, and control wrote it back from its
+	// memory.
+	EventKind_EVENT_KIND_REGISTRY_RESTORED EventKind = 13
+	// Control does not know an instance that is being recorded.
+	EventKind_EVENT_KIND_INSTANCE_UNKNOWN EventKind = 14
+	// A cluster's Kinesis stream was gone and was made again.
+	EventKind_EVENT_KIND_KINESIS_STREAM_REMADE EventKind = 15
 )
 
 // Enum value maps for EventKind.
@@ -73,21 +80,27 @@ var (
 		10: "EVENT_KIND_AUDIT_RESUMED",
 		11: "EVENT_KIND_EPOCH_ENDED",
 		12: "EVENT_KIND_SECURITY_NOTICE",
+		13: "EVENT_KIND_REGISTRY_RESTORED",
+		14: "EVENT_KIND_INSTANCE_UNKNOWN",
+		15: "EVENT_KIND_KINESIS_STREAM_REMADE",
 	}
 	EventKind_value = map[string]int32{
-		"EVENT_KIND_UNSPECIFIED":         0,
-		"EVENT_KIND_STREAM_STARTED":      1,
-		"EVENT_KIND_STREAM_STOPPED":      2,
-		"EVENT_KIND_ENGINE_LOST":         3,
-		"EVENT_KIND_ENGINE_RETURNED":     4,
-		"EVENT_KIND_LOSS_BEGAN":          5,
-		"EVENT_KIND_LOSS_ENDED":          6,
-		"EVENT_KIND_POSSIBLE_LOSS_BEGAN": 7,
-		"EVENT_KIND_POSSIBLE_LOSS_ENDED": 8,
-		"EVENT_KIND_AUDIT_INTERRUPTED":   9,
-		"EVENT_KIND_AUDIT_RESUMED":       10,
-		"EVENT_KIND_EPOCH_ENDED":         11,
-		"EVENT_KIND_SECURITY_NOTICE":     12,
+		"EVENT_KIND_UNSPECIFIED":           0,
+		"EVENT_KIND_STREAM_STARTED":        1,
+		"EVENT_KIND_STREAM_STOPPED":        2,
+		"EVENT_KIND_ENGINE_LOST":           3,
+		"EVENT_KIND_ENGINE_RETURNED":       4,
+		"EVENT_KIND_LOSS_BEGAN":            5,
+		"EVENT_KIND_LOSS_ENDED":            6,
+		"EVENT_KIND_POSSIBLE_LOSS_BEGAN":   7,
+		"EVENT_KIND_POSSIBLE_LOSS_ENDED":   8,
+		"EVENT_KIND_AUDIT_INTERRUPTED":     9,
+		"EVENT_KIND_AUDIT_RESUMED":         10,
+		"EVENT_KIND_EPOCH_ENDED":           11,
+		"EVENT_KIND_SECURITY_NOTICE":       12,
+		"EVENT_KIND_REGISTRY_RESTORED":     13,
+		"EVENT_KIND_INSTANCE_UNKNOWN":      14,
+		"EVENT_KIND_KINESIS_STREAM_REMADE": 15,
 	}
 )
 
@@ -149,6 +162,10 @@ const (
 	// Events could not even get a number, for the ring's lock was not to be had:
 	// the stream shows no hole. The ring counted them.
 	Cause_CAUSE_UNNUMBERED Cause = 11
+	// NATS lost the journal with records that Kinesis did not have. Each number from
+	// first to last has its record, unless it was one of them: the count says how
+	// many it can be at most.
+	Cause_CAUSE_JOURNAL_LOST Cause = 12
 )
 
 // Enum value maps for Cause.
@@ -166,6 +183,7 @@ var (
 		9:  "CAUSE_CAPTURE_SILENT",
 		10: "CAUSE_RING_UNREADABLE",
 		11: "CAUSE_UNNUMBERED",
+		12: "CAUSE_JOURNAL_LOST",
 	}
 	Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED":     0,
@@ -180,6 +198,7 @@ var (
 		"CAUSE_CAPTURE_SILENT":  9,
 		"CAUSE_RING_UNREADABLE": 10,
 		"CAUSE_UNNUMBERED":      11,
+		"CAUSE_JOURNAL_LOST":    12,
 	}
 )
 
@@ -395,7 +414,8 @@ type Window struct {
 	// See first.
 	Last uint64 `protobuf:"varint,7,opt,name=last,proto3" json:"last,omitempty"`
 	// How many numbers have no record. With CAUSE_RELEASED how many waits ended
-	// before the record was durable: none of these need be lost.
+	// before the record was durable: none of these need be lost. With
+	// CAUSE_JOURNAL_LOST how many it can be at most.
 	Count uint64 `protobuf:"varint,8,opt,name=count,proto3" json:"count,omitempty"`
 	// True where the count may be too small.
 	LowerBound bool `protobuf:"varint,9,opt,name=lower_bound,json=lowerBound,proto3" json:"lower_bound,omitempty"`
@@ -1827,7 +1847,7 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"\battempts\x18\x03 \x01(\rR\battempts\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\x04 \x01(\tR\tlastError\x12:\n" +
-	"\vgiven_up_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tgivenUpAt*\x9b\x03\n" +
+	"\vgiven_up_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tgivenUpAt*\x84\x04\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19EVENT_KIND_STREAM_STARTED\x10\x01\x12\x1d\n" +
@@ -1842,7 +1862,10 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"\x18EVENT_KIND_AUDIT_RESUMED\x10\n" +
 	"\x12\x1a\n" +
 	"\x16EVENT_KIND_EPOCH_ENDED\x10\v\x12\x1e\n" +
-	"\x1aEVENT_KIND_SECURITY_NOTICE\x10\f*\x86\x02\n" +
+	"\x1aEVENT_KIND_SECURITY_NOTICE\x10\f\x12 \n" +
+	"\x1cEVENT_KIND_REGISTRY_RESTORED\x10\r\x12\x1f\n" +
+	"\x1bEVENT_KIND_INSTANCE_UNKNOWN\x10\x0e\x12$\n" +
+	" EVENT_KIND_KINESIS_STREAM_REMADE\x10\x0f*\x9e\x02\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fCAUSE_RING_FULL\x10\x01\x12\x0e\n" +
@@ -1857,7 +1880,8 @@ const file_weir_notifier_v1_notifier_proto_rawDesc = "" +
 	"\x14CAUSE_CAPTURE_SILENT\x10\t\x12\x19\n" +
 	"\x15CAUSE_RING_UNREADABLE\x10\n" +
 	"\x12\x14\n" +
-	"\x10CAUSE_UNNUMBERED\x10\v2\xf9\x05\n" +
+	"\x10CAUSE_UNNUMBERED\x10\v\x12\x16\n" +
+	"\x12CAUSE_JOURNAL_LOST\x10\f2\xf9\x05\n" +
 	"\x0fNotifierService\x12K\n" +
 	"\x06Notify\x12\x1f.weir.notifier.v1.NotifyRequest\x1a .weir.notifier.v1.NotifyResponse\x12W\n" +
 	"\n" +

@@ -53,6 +53,9 @@ func (n *NATS) Stop() { n.server.Stop() }
 // Restart starts a stopped server again.
 func (n *NATS) Restart() { n.start() }
 
+// Lose has the server start the next time with nothing on its disk.
+func (n *NATS) Lose() { n.opts.Dir = n.tb.TempDir() }
+
 // Sync makes the server sync every write, or not, from its next start on.
 func (n *NATS) Sync(always bool) { n.opts.LazySync = !always }
 

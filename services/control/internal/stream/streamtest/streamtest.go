@@ -168,6 +168,11 @@ func (w *World) ListEvents(context.Context, *notifierv1.ListEventsRequest) (*not
 	return nil, fault.As(fault.Invalid, errors.New("not in this world"))
 }
 
+// GetJournal has none: nobody here asks.
+func (w *World) GetJournal(context.Context, *cryptov1.GetJournalRequest) (*cryptov1.GetJournalResponse, error) {
+	return &cryptov1.GetJournalResponse{}, nil
+}
+
 // SignCheckpoint has no key: nobody here asks.
 func (w *World) SignCheckpoint(context.Context, *cryptov1.SignCheckpointRequest) (*cryptov1.SignCheckpointResponse, error) {
 	return &cryptov1.SignCheckpointResponse{}, nil
