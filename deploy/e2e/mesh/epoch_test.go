@@ -45,6 +45,10 @@ func theRingGoes(t *testing.T, m *mesh.Mesh, w *watching) {
 			if err := m.Postgres.Stop(postgres.Fast); err != nil {
 				t.Fatal(err)
 			}
+			var away *notifierv1.Window // what is missing meanwhile: the server, to a capture that lives; to another the ring
+			if capture == "lives" {
+				away = w.opens(t, notifierv1.Cause_CAUSE_ENGINE_GONE, gone)
+			}
 			if err := os.Remove(m.Ring()); err != nil {
 				t.Fatal(err)
 			}
@@ -57,6 +61,7 @@ func theRingGoes(t *testing.T, m *mesh.Mesh, w *watching) {
 					}
 					return nil
 				})
+				away = w.opens(t, notifierv1.Cause_CAUSE_RING_UNREADABLE, gone)
 			}
 			if err := m.Postgres.Restart(t.Context()); err != nil {
 				t.Fatal(err)
@@ -80,6 +85,9 @@ func theRingGoes(t *testing.T, m *mesh.Mesh, w *watching) {
 				t.Errorf("epoch %d after %d, want a later one", after.Epoch, last.Epoch)
 			}
 			verifiesWhatWasTold(t, m, last, uint64(len(account.Told)))
+			if back := w.closes(t, away); !back.GetEnd().AsTime().After(gone) || !back.GetLowerBound() {
+				t.Errorf("what was missing is told as %v, want it to end, and nobody to know what was not recorded", back)
+			}
 		})
 	}
 }
