@@ -1,6 +1,8 @@
 /*
  * ring.c: putting events into the ring, and repairing it. ring.h says what lies
- * where; ring_open.c makes and opens the file. An engine links both.
+ * where, and ring_layout.c holds the compiler to it; ring_lock.c and ring_gap.c
+ * are what a put needs; ring_open.c and ring_file.c make and open the file. An
+ * engine links them all.
  *
  * Two facts shape every line below.
  *
@@ -24,81 +26,8 @@
 
 #include "ring_private.h"
 
-#include <errno.h>
-#include <sched.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-#define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved")
-
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the ring is little-endian");
-_Static_assert(sizeof(weir_header) == WEIR_RING_HEADER_SIZE, "the header's size is part of the layout");
-_Static_assert(sizeof(weir_frame) == WEIR_RING_FRAME_HEADER_SIZE, "the frame header's size is part of the layout");
-_Static_assert(sizeof(weir_checkpoint) == 128, "a checkpoint's size is part of the layout");
-AT(weir_header, magic, 0);
-AT(weir_header, layout, 8);
-AT(weir_header, header_size, 12);
-AT(weir_header, data_size, 16);
-AT(weir_header, epoch, 24);
-AT(weir_header, engine, 32);
-AT(weir_header, server_version, 36);
-AT(weir_header, state, 40);
-AT(weir_header, server_pid, 44);
-AT(weir_header, started_us, 48);
-AT(weir_header, starts, 56);
-AT(weir_header, server_version_text, 64);
-AT(weir_header, lock, 128);
-AT(weir_header, head, 136);
-AT(weir_header, number, 144);
-AT(weir_header, lost, 152);
-AT(weir_header, unnumbered, 160);
-AT(weir_header, released, 168);
-AT(weir_header, released_through, 176);
-AT(weir_header, released_at_us, 184);
-AT(weir_header, gap_sequence, 192);
-AT(weir_header, gap_first, 200);
-AT(weir_header, gap_last, 208);
-AT(weir_header, gap_from_us, 216);
-AT(weir_header, gap_to_us, 224);
-AT(weir_header, tail, 256);
-AT(weir_header, stored, 264);
-AT(weir_header, durable, 272);
-AT(weir_header, capture_pid, 280);
-AT(weir_header, capture_seen_us, 288);
-AT(weir_header, path, 296);
-AT(weir_header, refused, 304);
-AT(weir_header, mode, 320);
-AT(weir_header, sync_level, 324);
-AT(weir_header, on_failure, 328);
-AT(weir_header, sync_timeout_ms, 332);
-AT(weir_header, policy_generation, 336);
-AT(weir_header, bell, 384);
-AT(weir_header, capture_sleeps, 388);
-AT(weir_header, active_checkpoint, 448);
-AT(weir_header, cut_sequence, 456);
-AT(weir_header, cut_first, 464);
-AT(weir_header, cut_last, 472);
-AT(weir_header, cut_from_us, 480);
-AT(weir_header, cut_to_us, 488);
-AT(weir_header, checkpoints, 512);
-AT(weir_header, wait_groups, 1024);
-AT(weir_header, source, 1536);
-AT(weir_header, settings_length, 4096);
-AT(weir_header, settings_crc, 4100);
-AT(weir_header, settings, 4104);
-AT(weir_checkpoint, tail, 0);
-AT(weir_checkpoint, number, 8);
-AT(weir_checkpoint, hash, 16);
-AT(weir_checkpoint, lost, 48);
-AT(weir_checkpoint, at_us, 56);
-AT(weir_checkpoint, spooled, 64);
-AT(weir_checkpoint, durable_hash, 72);
-AT(weir_frame, commit, 0);
-AT(weir_frame, length, 4);
-AT(weir_frame, number, 8);
-AT(weir_frame, kind, 16);
-AT(weir_frame, time_us, 24);
 
 /* ------------------------------------------------------------------------
  * Places: where frames lie.
@@ -168,226 +97,6 @@ frame_at(const weir_ring *ring, uint64_t at, uint64_t head, uint64_t *next)
 }
 
 /* ------------------------------------------------------------------------
- * The lock: the holder's pid, so that a look at the file says who hangs.
- */
-
-/*
- * getpid() is a system call in today's libraries, so the answer is kept; a
- * child of fork() asks again. Threads of one server share a pid,
- * which does not matter: nobody decides anything by it.
- */
-static uint32_t own_pid;
-
-void
-weir_ring_forget_pid(void)
-{
-	STORE(own_pid, 0);
-}
-
-static uint32_t
-holder(void)
-{
-	uint32_t pid = LOAD(own_pid);
-
-	if (pid == 0) {
-		pid = (uint32_t)getpid();
-		STORE(own_pid, pid);
-	}
-	return pid;
-}
-
-static inline void
-pause_cpu(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ __volatile__("yield");
-#endif
-}
-
-/* try_lock looks before it writes: a spinning writer takes the line from the holder. */
-static inline bool
-try_lock(weir_header *h, uint32_t me)
-{
-	uint32_t none = 0;
-
-	return LOAD(h->lock) == 0 &&
-	       __atomic_compare_exchange_n(&h->lock, &none, me, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-static int64_t
-monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/*
- * lock_contended spins, then lets others run, then sleeps, for a second at
- * most. The lock is held for some ten instructions, so only a holder that was
- * stopped or killed keeps it that long. Having waited a second in vain, a
- * process does not wait again for the same holder while nothing has moved:
- * otherwise a stopped session would slow every other one to an event a second.
- */
-static bool
-lock_contended(weir_header *h, uint32_t me)
-{
-	static uint32_t stuck_holder;
-	static uint64_t stuck_number;
-	struct timespec nap = {0, 20000};
-	int saved_errno = errno;
-	int64_t deadline;
-	uint32_t now_holder;
-	bool got = false;
-
-	for (int i = 0; i < 200 && !got; i++) {
-		pause_cpu();
-		got = try_lock(h, me);
-	}
-	for (int i = 0; i < 20 && !got; i++) {
-		sched_yield();
-		got = try_lock(h, me);
-	}
-	deadline = got ? 0 : monotonic_ns() + 1000000000;
-	while (!got) {
-		now_holder = LOAD(h->lock);
-		if (now_holder != 0 && now_holder == LOAD(stuck_holder) && LOAD(h->number) == LOAD(stuck_number))
-			break;
-		if (monotonic_ns() >= deadline) {
-			STORE(stuck_number, LOAD(h->number));
-			STORE(stuck_holder, now_holder);
-			break;
-		}
-		nanosleep(&nap, NULL);
-		if (nap.tv_nsec < 1000000)
-			nap.tv_nsec *= 2;
-		got = try_lock(h, me);
-	}
-	errno = saved_errno;
-	return got;
-}
-
-static inline bool
-lock(weir_header *h)
-{
-	uint32_t me = holder();
-
-	return try_lock(h, me) || lock_contended(h, me);
-}
-
-static inline void
-unlock(weir_header *h)
-{
-	STORE_RELEASE(h->lock, 0);
-}
-
-/* ------------------------------------------------------------------------
- * The gap: numbers given to events that found no room. Only the lock's holder
- * changes it; the reader looks at it without the lock, by the sequence.
- */
-
-typedef struct gap {
-	uint64_t first, last, from_us, to_us;
-} gap;
-
-static inline void
-gap_begin_change(weir_header *h)
-{
-	STORE(h->gap_sequence, LOAD(h->gap_sequence) | 1);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-}
-
-static inline void
-gap_end_change(weir_header *h)
-{
-	STORE_RELEASE(h->gap_sequence, (LOAD(h->gap_sequence) | 1) + 1);
-}
-
-/*
- * gap_extend adds a number to the gap. `last` is stored after the fields that it
- * makes valid, for a gap whose last is 0 does not exist. Dead before it, the
- * number was never given; dead after it, recover raises the ring's number to it.
- */
-static void
-gap_extend(weir_header *h, uint64_t number, uint64_t time_us)
-{
-	gap_begin_change(h);
-	if (LOAD(h->gap_last) == 0) {
-		STORE_RELEASE(h->gap_first, number);
-		STORE_RELEASE(h->gap_from_us, time_us);
-	}
-	STORE_RELEASE(h->gap_to_us, time_us);
-	STORE_RELEASE(h->gap_last, number);
-	gap_end_change(h);
-}
-
-/* gap_clear is for a gap that has its frame: `last` goes first, for the same reason. */
-static void
-gap_clear(weir_header *h)
-{
-	gap_begin_change(h);
-	STORE_RELEASE(h->gap_last, 0);
-	STORE_RELEASE(h->gap_first, 0);
-	STORE_RELEASE(h->gap_from_us, 0);
-	STORE_RELEASE(h->gap_to_us, 0);
-	gap_end_change(h);
-}
-
-static uint8_t *
-put_varint(uint8_t *p, uint64_t value)
-{
-	while (value >= 0x80) {
-		*p++ = (uint8_t)(value | 0x80);
-		value >>= 7;
-	}
-	*p++ = (uint8_t)value;
-	return p;
-}
-
-/* put_time writes a google.protobuf.Timestamp as the field with that tag. */
-static uint8_t *
-put_time(uint8_t *p, uint8_t tag, uint64_t time_us)
-{
-	uint8_t *length;
-
-	*p++ = tag;
-	length = p++;
-	if (time_us / 1000000 != 0) {
-		*p++ = 0x08; /* seconds = 1 */
-		p = put_varint(p, time_us / 1000000);
-	}
-	if (time_us % 1000000 != 0) {
-		*p++ = 0x10; /* nanos = 2 */
-		p = put_varint(p, time_us % 1000000 * 1000);
-	}
-	*length = (uint8_t)(p - length - 1);
-	return p;
-}
-
-/* Two numbers of 11 bytes at most, two times of 18, a cause of 2. */
-#define GAP_PAYLOAD_MAX 64
-
-/* gap_encode writes the gap as a weir.activity.v1.Gap. */
-static uint32_t
-gap_encode(uint8_t *payload, const gap *g)
-{
-	uint8_t *p = payload;
-
-	*p++ = 0x08; /* first = 1 */
-	p = put_varint(p, g->first);
-	*p++ = 0x10; /* last = 2 */
-	p = put_varint(p, g->last);
-	p = put_time(p, 0x1a, g->from_us); /* from = 3 */
-	p = put_time(p, 0x22, g->to_us);   /* to = 4 */
-	*p++ = 0x28;                       /* cause = 5 */
-	*p++ = 1;                          /* GAP_CAUSE_RING_FULL */
-	return (uint32_t)(p - payload);
-}
-
-/* ------------------------------------------------------------------------
  * Putting an event.
  */
 
@@ -448,7 +157,7 @@ reserve(weir_ring *ring, uint32_t length, uint64_t time_us, uint64_t *number)
 
 	*number = LOAD(h->number) + 1;
 	if (g.last != 0) {
-		gap_length = gap_encode(gap_payload, &g);
+		gap_length = weir_ring_gap_encode(gap_payload, &g);
 		gap_at = fit(ring, head, frame_size(gap_length));
 		gap_end = gap_at + frame_size(gap_length);
 	}
@@ -458,7 +167,7 @@ reserve(weir_ring *ring, uint32_t length, uint64_t time_us, uint64_t *number)
 	/* Of the conditions all but the last hold unless someone wrote into the header. */
 	if (length > weir_ring_largest(ring) || head > INT64_MAX || head % WEIR_RING_FRAME_ALIGN != 0 || tail > head ||
 	    end - tail > ring->data_size) {
-		gap_extend(h, *number, time_us);
+		weir_ring_gap_extend(h, *number, time_us);
 		STORE_RELEASE(h->number, *number);
 		/* Dead here, `lost` stays one behind. It is for display; the gap is what counts. */
 		STORE_RELEASE(h->lost, LOAD(h->lost) + 1);
@@ -489,7 +198,7 @@ reserve(weir_ring *ring, uint32_t length, uint64_t time_us, uint64_t *number)
 
 	STORE_RELEASE(h->head, end);
 	if (g.last != 0)
-		gap_clear(h);
+		weir_ring_gap_clear(h);
 	STORE_RELEASE(h->number, *number);
 	return frame;
 }
@@ -500,13 +209,13 @@ weir_ring_put(weir_ring *ring, const void *payload, uint32_t length, uint64_t ti
 	weir_header *h = ring->header;
 	weir_frame *frame;
 
-	if (!lock(h)) {
+	if (!weir_ring_lock(h)) {
 		__atomic_add_fetch(&h->unnumbered, 1, __ATOMIC_RELAXED);
 		*number = 0;
 		return false;
 	}
 	frame = reserve(ring, length, time_us, number);
-	unlock(h);
+	weir_ring_unlock(h);
 	if (frame == NULL)
 		return false;
 	/* Dead before the commit, the frame becomes torn. */
@@ -552,9 +261,9 @@ weir_ring_recover(weir_ring *ring)
 	if (uncounted) /* after the number, as in reserve: a second recover must not count it again */
 		STORE_RELEASE(h->lost, LOAD(h->lost) + 1);
 	if (gap_last == 0 || in_frames >= gap_last)
-		gap_clear(h); /* has its frame, or never came to be */
+		weir_ring_gap_clear(h); /* has its frame, or never came to be */
 	else if (LOAD(h->gap_sequence) & 1)
-		gap_end_change(h);
+		weir_ring_gap_end_change(h);
 
 	for (uint64_t at = tail; (frame = frame_at(ring, at, head, &next)) != NULL; at = next) {
 		if (LOAD(frame->commit) == WEIR_RESERVED)
@@ -568,7 +277,7 @@ weir_ring_recover(weir_ring *ring)
 	STORE(h->server_pid, (int32_t)getpid());
 	STORE(h->starts, LOAD(h->starts) + 1);
 	STORE_RELEASE(h->state, WEIR_STATE_RUNNING);
-	unlock(h);
+	weir_ring_unlock(h);
 }
 
 void

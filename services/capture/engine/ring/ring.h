@@ -165,7 +165,7 @@ typedef struct weir_frame {
 	uint64_t time_us;
 } weir_frame;
 
-/* The table above as the compiler sees it; ring.c asserts every offset. */
+/* The table above as the compiler sees it; ring_layout.c asserts every offset. */
 typedef struct weir_header {
 	uint64_t magic;
 	uint32_t layout;

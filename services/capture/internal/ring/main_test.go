@@ -42,8 +42,12 @@ func program(t testing.TB, name string) string {
 	path := filepath.Join(programs, name)
 	build, _ := built.LoadOrStore(name, sync.OnceValue(func() error {
 		const source = "../../engine/ring/"
-		out, err := exec.Command("cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path,
-			source+"test/"+name+".c", source+"ring.c", source+"ring_open.c", source+"ring_wait.c").CombinedOutput()
+		half, err := filepath.Glob(source + "*.c")
+		if err != nil {
+			return err
+		}
+		args := append([]string{"-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path, source + "test/" + name + ".c"}, half...)
+		out, err := exec.Command("cc", args...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
 		}
