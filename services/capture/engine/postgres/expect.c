@@ -51,8 +51,8 @@ weir_ask(level *l)
 	l->answered = false;
 }
 
-static void
-next_statement(level *l)
+void
+weir_next_statement(level *l)
 {
 	l->verb = WEIR_VERB_OTHER;
 	l->words = 0;
@@ -112,9 +112,8 @@ first_words(level *l, const weir_token *t)
 		l->setting = true;
 }
 
-/* on_bare is a word, a sign or a number where a value is expected. It says whether it was taken as one. */
-static bool
-on_bare(level *l, const weir_token *t, size_t *at)
+bool
+weir_take_bare(level *l, const weir_token *t, size_t *at)
 {
 	if (t->kind == WEIR_TOKEN_WORD && weir_word_is(t->word, "null", "default", NULL))
 		return false;
@@ -146,7 +145,7 @@ on_word(level *l, const weir_token *t, size_t *at)
 		l->code = l->code || (plain && !l->command && weir_begins_code(t->word));
 	}
 	if (plain && weir_begins_statement(t->word) && l->parens == 0)
-		next_statement(l);
+		weir_next_statement(l);
 	else if (plain)
 		first_words(l, t);
 	if (weir_insert_word(l, t, secret))
@@ -163,7 +162,7 @@ on_word(level *l, const weir_token *t, size_t *at)
 	else if (plain && l->expect == NAMED && l->code && weir_names_type(t->word)) {
 		l->expect = TYPED;
 		return;
-	} else if (l->expect != NOTHING && l->expect != TYPED && !secret && on_bare(l, t, at))
+	} else if (l->expect != NOTHING && l->expect != TYPED && !secret && weir_take_bare(l, t, at))
 		return;
 	if (plain) {
 		l->until = strcmp(t->word, "until") == 0;
@@ -265,122 +264,6 @@ on_param(level *l, const weir_token *t)
 	}
 }
 
-static void
-on_comma(level *l)
-{
-	if (l->expect == ASKED && l->parens <= l->asked_parens && !l->asked_call && !l->asked_to_end && !l->setting)
-		l->expect = NOTHING;
-	else if (l->expect == NAMED) {
-		l->listed = l->parens;
-		l->expect = NOTHING;
-	} else if (l->expect == TYPED)
-		l->expect = NOTHING;
-	if (l->config == 2) {
-		l->config = 3;
-		if (l->config_secret) {
-			weir_ask(l);
-			l->asked_call = true;
-		}
-	} else if (l->config == 3)
-		l->config = 0;
-}
-
-static void
-on_open(level *l)
-{
-	l->parens++;
-	if (l->expect == NAMED) { /* set_password(…) */
-		weir_ask(l);
-		l->asked_call = true;
-	}
-	if (l->config == 1)
-		l->config = 2;
-}
-
-static void
-on_close(level *l)
-{
-	if (l->expect == ASKED && l->parens <= l->asked_parens && !l->asked_to_end && l->asked_parens > 0)
-		l->expect = NOTHING;
-	/* (password) = 'x', (password, name) = ('x', 'y') */
-	if (l->listed && l->listed == l->parens) {
-		l->expect = NAMED;
-		l->listed = 0;
-	}
-	if (l->options && l->options == l->parens)
-		l->options = 0;
-	if (l->parens > 0)
-		l->parens--;
-	l->config = 0;
-}
-
-/* on_sign is any other character; *at is behind it. */
-static void
-on_sign(level *l, const weir_token *t, size_t *at, bool postgres)
-{
-	uint32_t c = t->value;
-
-	if (c == ':' && weir_take_uri(l, at, postgres)) {
-		l->expect = NOTHING;
-		return;
-	}
-	if (*at <= l->uri_end) {
-		l->percent = c == '%' || (l->percent && c != '&' && c != '?');
-		if (c == '=' && l->percent)
-			l->expect = NAMED;
-	}
-	if (l->undecided && c != '(' && c != '<')
-		l->undecided = false;
-	if ((c == '=' || c == ':') && (l->expect == NAMED) && (!l->code || *at <= l->uri_end)) {
-		size_t value = *at;
-		int32_t d;
-
-		l->pairs = true;
-		/* := and => as well */
-		while ((d = weir_lexer_peek(&l->s->lexer, l->depth, value)) == '=' || d == '>' || weir_is_blank(d))
-			weir_lexer_read(&l->s->lexer, l->depth, &value);
-		*at = value;
-		if (d == '\'')
-			weir_ask(l);
-		else
-			weir_take_run(l, at);
-		return;
-	}
-	l->pairs |= c == '=';
-	if (l->expect == NAMED && l->command && on_bare(l, t, at))
-		return;
-	switch (c) {
-		case ';':
-			next_statement(l);
-			return;
-		case '(':
-			on_open(l);
-			break;
-		case ')':
-			on_close(l);
-			break;
-		case ',':
-			on_comma(l);
-			break;
-		case '.':
-			if (l->expect == NAMED)
-				l->expect = NOTHING;
-			break;
-		default:
-			if (l->before)
-				l->before_sign = true;
-			if (strchr("=<>!~:|+*/%#&^?-", (int) c) == NULL) {
-				if (l->expect == NAMED || l->expect == ASKED)
-					on_bare(l, t, at);
-			} else if (l->expect == NAMED || l->expect == TYPED)
-				weir_ask(l);
-			weir_insert_sign(l, c);
-			return;
-	}
-	weir_insert_sign(l, c);
-	l->before = false;
-}
-
 void
 weir_expect(level *l, size_t at)
 {
@@ -418,7 +301,7 @@ weir_expect(level *l, size_t at)
 			case WEIR_TOKEN_NUMBER:
 				if (l->expect == ASKED || (l->expect == NAMED && (is_doubtful(l) || l->command))) {
 					if (l->expect == NAMED)
-						on_bare(l, &t, &at);
+						weir_take_bare(l, &t, &at);
 					else
 						weir_hide(s, t.start, t.end);
 					l->answered = true;
@@ -426,7 +309,7 @@ weir_expect(level *l, size_t at)
 					weir_hide(s, t.start, t.end);
 				break;
 			default:
-				on_sign(l, &t, &at, postgres);
+				weir_expect_sign(l, &t, &at, postgres);
 				break;
 		}
 	}

@@ -2,8 +2,9 @@
  * scan.h: what the files that find secrets share; see secrets.h.
  *
  * secrets.c is the way in; expect.c goes over the tokens of a level and knows
- * what the next may be; insert.c follows INSERT INTO … VALUES; values.c takes
- * what is no SQL: connection strings, URIs, JSON.
+ * what the next may be, with signs.c for those that are no words; insert.c
+ * follows INSERT INTO … VALUES; values.c takes what is no SQL: connection
+ * strings, URIs, JSON.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -87,6 +88,15 @@ extern void weir_expect(level *l, size_t at);
 
 /* weir_ask says that a value which is secret follows. */
 extern void weir_ask(level *l);
+
+/* weir_expect_sign takes a token that is no word, literal or number; *at is behind it. */
+extern void weir_expect_sign(level *l, const weir_token *t, size_t *at, bool postgres);
+
+/* weir_take_bare takes a word, a sign or a number where a value is expected. It says whether it was taken as one. */
+extern bool weir_take_bare(level *l, const weir_token *t, size_t *at);
+
+/* weir_next_statement forgets the statement that ended. */
+extern void weir_next_statement(level *l);
 
 /*
  * weir_take_run hides a value without quotes, as connection strings and JSON

@@ -1,11 +1,6 @@
 /*
  * statement.c: the statements that are open in this session; see statement.h.
- *
- * The outcome of a client's statement is certain only when the client gets its
- * answer: in an implicit transaction a deferred constraint fails at commit,
- * when the executor is long done. So the event of a top-level statement that
- * seems to have succeeded is held, one per session, until the next statement,
- * the commit, ReadyForQuery or an error says what became of it.
+ * Here they begin.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -14,7 +9,6 @@
 #include "access/parallel.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "storage/ipc.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/timestamp.h"
@@ -24,20 +18,14 @@
 #include "params.h"
 #include "session.h"
 #include "slots.h"
-#include "statement.h"
-#include "watch.h"
+#include "statement_private.h"
 
-static weir_statement *newest;
-static uint64 last_serial;
+weir_open_statements weir_open;
 
 /* Closed statements kept for the next; more than a few deep is rare. */
 #define SPARE_MAX 8
 static weir_statement *spare;
 static int spares;
-
-/* The statement whose call is innermost, and how deep the calls are. */
-static weir_statement *running;
-static int depth;
 
 /* The start the server noted for the client's message, where a statement took it already. */
 static TimestampTz taken_start;
@@ -57,8 +45,8 @@ allocate(void)
 	return s;
 }
 
-static void
-release(weir_statement *s)
+void
+weir_statement_free(weir_statement *s)
 {
 	weir_buffer_reset(&s->details);
 	free(s->kept_text);
@@ -79,7 +67,7 @@ release(weir_statement *s)
 static bool
 is_top(void)
 {
-	return depth == 0 && (ActivePortal != NULL || !weir_has_client());
+	return weir_open.depth == 0 && (ActivePortal != NULL || !weir_has_client());
 }
 
 /* continues says whether a plan belongs to the client statement before it. */
@@ -114,9 +102,9 @@ static weir_slice
 text_of(const char *source, int location, int length, bool top, bool sets_tag)
 {
 	if (location <= 0 && length == 0 && source) {
-		if (running && running->source && strcmp(source, running->source) == 0)
+		if (weir_open.running && weir_open.running->source && strcmp(source, weir_open.running->source) == 0)
 			/* The same string, but not always the same copy of it. */
-			return (weir_slice) {source + (running->text.start - running->source), running->text.length};
+			return (weir_slice) {source + (weir_open.running->text.start - weir_open.running->source), weir_open.running->text.length};
 		if (top && continues(source, sets_tag))
 			return weir_client.text;
 	}
@@ -160,9 +148,9 @@ open_statement(bool top, const char *source, int location, int length, bool sets
 		begin_client_statement(s, length > 0 ? Max(location, 0) + length : 0, sets_tag);
 	s->started = start_time(top);
 	s->subtransaction = GetCurrentSubTransactionId();
-	s->serial = ++last_serial;
-	s->older = newest;
-	newest = s;
+	s->serial = ++weir_open.last_serial;
+	s->older = weir_open.newest;
+	weir_open.newest = s;
 	return s;
 }
 
@@ -203,7 +191,7 @@ weir_statement_of_query(const QueryDesc *query)
 	weir_statement *s;
 
 	/* The leader tells of the query its workers help with. */
-	if (depth == 0 && IsParallelWorker())
+	if (weir_open.depth == 0 && IsParallelWorker())
 		return NULL;
 	s = weir_statement_find(query);
 	if (s)
@@ -246,7 +234,7 @@ weir_statement_of_utility(const PlannedStmt *plan, const char *source, bool top,
 weir_statement *
 weir_statement_find(const QueryDesc *query)
 {
-	weir_statement *s = newest;
+	weir_statement *s = weir_open.newest;
 
 	while (s && s->query != query)
 		s = s->older;
@@ -256,7 +244,7 @@ weir_statement_find(const QueryDesc *query)
 weir_statement *
 weir_statement_find_top(const char *source)
 {
-	weir_statement *s = newest;
+	weir_statement *s = weir_open.newest;
 
 	while (s && !(s->top && s->source && strcmp(s->source, source) == 0))
 		s = s->older;
@@ -266,7 +254,7 @@ weir_statement_find_top(const char *source)
 weir_statement *
 weir_statement_of_client(void)
 {
-	weir_statement *s = newest;
+	weir_statement *s = weir_open.newest;
 
 	while (s && !(s->top && s->frames > 0))
 		s = s->older;
@@ -274,201 +262,19 @@ weir_statement_of_client(void)
 }
 
 void
-weir_statement_tell_started(const weir_statement *s)
-{
-	weir_event event = {.kind = WEIR_KIND_STARTED};
-
-	event.started = s->started;
-	event.statement_id = s->ids.statement;
-	event.substatement_id = s->substatement_id;
-	event.class = s->verb.class;
-	event.command = s->verb.command;
-	event.details = &s->details;
-	event.has_text = true;
-	event.text = s->text;
-	event.secrecy = s->secrecy;
-	weir_event_put(&event, GetCurrentTimestamp(), NULL);
-}
-
-/*
- * keep_text copies the text of a statement that stays open between two calls.
- * The function it is part of may be gone, and the string with it, when an
- * exception block aborts the subtransaction that it was suspended in.
- */
-static void
-keep_text(weir_statement *s)
-{
-	if (s->top || s->kept_text || s->text.length == 0)
-		return;
-	s->kept_text = malloc(s->text.length);
-	if (s->kept_text)
-		memcpy(s->kept_text, s->text.start, s->text.length);
-	else
-		s->text.length = 0;
-	s->text.start = s->kept_text;
-}
-
-static void
-unlink_statement(weir_statement *s)
-{
-	weir_statement **link = &newest;
-
-	while (*link != s)
-		link = &(*link)->older;
-	*link = s->older;
-}
-
-/* close_at is weir_statement_close for several that end together. */
-static void
-close_at(weir_statement *s, const weir_outcome *outcome, TimestampTz now)
-{
-	weir_event event = {.kind = WEIR_KIND_STATEMENT};
-
-	weir_put_objects_omitted(s);
-	event.started = s->started;
-	event.statement_id = s->ids.statement;
-	event.substatement_id = s->substatement_id;
-	event.class = s->verb.class;
-	event.command = s->verb.command;
-	event.details = &s->details;
-	event.has_text = true;
-	event.text = s->text;
-	event.secrecy = s->secrecy;
-	/* A change that failed affected nothing; rows that were read have been seen. */
-	event.has_rows = s->has_rows && (!outcome || s->verb.class == WEIR_CLASS_READ);
-	event.rows = s->rows;
-	if (s->top && !outcome && weir_has_client() && !proc_exit_inprogress) {
-		weir_event_hold(&event, now);
-		weir_client.answered = false;
-	} else {
-		weir_event_put(&event, now, outcome);
-		if (s->top)
-			weir_slot_end();
-	}
-	if (s->top && outcome)
-		weir_client.told = true;
-	if (s == weir_client.last_run)
-		weir_client.last_run = NULL;
-	unlink_statement(s);
-	release(s);
-}
-
-void
-weir_statement_close(weir_statement *s, const weir_outcome *outcome)
-{
-	close_at(s, outcome, GetCurrentTimestamp());
-}
-
-/* on_error is called for every error raised within a call, notices included, the innermost call first. */
-static void
-on_error(void *arg)
-{
-	const weir_call *call = arg;
-
-	/* Only a query that another statement runs has a position of this kind. */
-	if (depth == call->depth + 1 && getinternalerrposition() > 0 && weir_watching())
-		weir_inner_failed();
-}
-
-void
-weir_call_enter(weir_call *call, weir_statement *s)
-{
-	call->context.callback = on_error;
-	call->context.arg = call;
-	call->context.previous = error_context_stack;
-	error_context_stack = &call->context;
-	call->statement = s;
-	call->running = running;
-	call->ids = weir_numbering_enter(s ? &s->ids : NULL);
-	call->mark = last_serial;
-	call->depth = depth++;
-	if (!s)
-		return;
-	s->frames++;
-	running = s;
-}
-
-void
-weir_run_enter(weir_statement *s)
-{
-	if (s)
-		s->in_run = true;
-}
-
-void
-weir_run_leave(weir_statement *s, bool suspended)
-{
-	if (!s || !s->in_run)
-		return;
-	if (suspended)
-		keep_text(s);
-	s->in_run = false;
-	if (s->top)
-		weir_client.last_run = s;
-	if (s->query->estate)
-		s->rows += s->query->estate->es_processed;
-}
-
-static void
-pop(const weir_call *call)
-{
-	weir_statement *s = call->statement;
-
-	error_context_stack = call->context.previous;
-	if (s)
-		s->frames--;
-	weir_numbering_leave(call->ids, s ? &s->ids : NULL, s && s->top);
-	running = call->running;
-	depth = call->depth;
-}
-
-bool
-weir_calls_are_open(void)
-{
-	return depth > 0;
-}
-
-void
-weir_call_leave(const weir_call *call)
-{
-	weir_outcome_settled();
-	pop(call);
-}
-
-void
-weir_call_fail(const weir_call *call)
-{
-	const weir_outcome *outcome = weir_outcome_being_thrown();
-	TimestampTz now = GetCurrentTimestamp();
-	weir_statement *s = newest;
-
-	/* Statements are in the order of opening: what began within this call is on top. */
-	while (s && s->serial > call->mark) {
-		weir_statement *older = s->older;
-
-		if (s != call->statement)
-			close_at(s, outcome, now);
-		s = older;
-	}
-	pop(call);
-	if (call->statement)
-		close_at(call->statement, outcome, now);
-}
-
-void
 weir_statement_add_relations(List *range_table, List *permissions)
 {
 	/* The executor checks permissions too; its relations are listed already. */
-	if (running && !running->query)
-		weir_put_relations(running, range_table, permissions);
+	if (weir_open.running && !weir_open.running->query)
+		weir_put_relations(weir_open.running, range_table, permissions);
 }
 
 void
 weir_statement_add_function(Oid function)
 {
-	if (running && function >= FirstNormalObjectId)
-		weir_put_function(running, function);
-	else if (!running) {
+	if (weir_open.running && function >= FirstNormalObjectId)
+		weir_put_function(weir_open.running, function);
+	else if (!weir_open.running) {
 		weir_plan_show();
 		weir_add_early_function(function);
 	}
@@ -477,7 +283,7 @@ weir_statement_add_function(Oid function)
 void
 weir_statements_show_open(void)
 {
-	const weir_statement *s = newest;
+	const weir_statement *s = weir_open.newest;
 
 	while (s && !s->top)
 		s = s->older;
@@ -496,98 +302,11 @@ weir_plan_failed(const Query *query, const char *source)
 	weir_plan_done();
 	weir_in_error = true;
 	/* A trigger deferred to the commit is planned at this depth too. */
-	s = open_statement(depth == 0 && (source == debug_query_string || !weir_has_client()), source, query->stmt_location, query->stmt_len, query->canSetTag);
+	s = open_statement(weir_open.depth == 0 && (source == debug_query_string || !weir_has_client()), source, query->stmt_location, query->stmt_len, query->canSetTag);
 	weir_in_error = false;
 	if (!s)
 		return;
 	s->verb = weir_verb_of_operation(query->commandType);
 	weir_put_known_relations(s, query);
 	weir_statement_close(s, outcome);
-}
-
-bool
-weir_statements_end(const weir_outcome *outcome)
-{
-	bool any = false;
-
-	if (weir_event_held() && outcome && !weir_client.answered && !newest) {
-		weir_event_release(outcome);
-		any = true;
-	} else
-		weir_event_release(NULL);
-	while (newest) {
-		weir_statement *s = newest;
-		bool cut_short = s->frames > 0;
-
-		if (cut_short && !outcome)
-			outcome = weir_outcome_unsaid();
-		any |= cut_short;
-		weir_run_leave(s, false);
-		close_at(s, cut_short ? outcome : NULL, GetCurrentTimestamp());
-	}
-	running = NULL;
-	weir_numbering_forget();
-	return any && outcome;
-}
-
-/* end_suspended closes what no call is in and a transaction takes along: cursors. They did what they did. */
-static void
-end_suspended(SubTransactionId subtransaction)
-{
-	weir_statement *s = newest;
-
-	while (s) {
-		weir_statement *older = s->older;
-
-		if (s->frames == 0 && (subtransaction == InvalidSubTransactionId || s->subtransaction == subtransaction))
-			close_at(s, NULL, GetCurrentTimestamp());
-		s = older;
-	}
-}
-
-static void
-on_transaction(XactEvent event, void *arg)
-{
-	switch (event) {
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
-			weir_event_release(NULL);
-			if (weir_watching())
-				weir_watch();
-			break;
-		case XACT_EVENT_ABORT:
-			end_suspended(InvalidSubTransactionId);
-			if (weir_watching())
-				weir_watch();
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-on_subtransaction(SubXactEvent event, SubTransactionId own, SubTransactionId parent, void *arg)
-{
-	weir_statement *s;
-
-	switch (event) {
-		case SUBXACT_EVENT_ABORT_SUB:
-			weir_outcome_settled();
-			end_suspended(own);
-			break;
-		case SUBXACT_EVENT_COMMIT_SUB:
-			for (s = newest; s; s = s->older)
-				if (s->subtransaction == own)
-					s->subtransaction = parent;
-			break;
-		default:
-			break;
-	}
-}
-
-void
-weir_statements_init(void)
-{
-	RegisterXactCallback(on_transaction, NULL);
-	RegisterSubXactCallback(on_subtransaction, NULL);
 }

@@ -16,21 +16,15 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/pmsignal.h"
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 140000
 #include "utils/backend_status.h"
-#include "utils/wait_event.h"
 #endif
 
 #include "event.h"
 #include "gate.h"
-#include "sync.h"
-
-/* What pg_stat_activity shows. */
-#define WAIT_DURABLE "WeirDurable"
-#define WAIT_ROOM "WeirRoom"
+#include "sync_private.h"
 
 enum wait_end {
 	DURABLE,
@@ -44,83 +38,6 @@ static uint64 settled;
 
 /* True from the first completion that the client is told of until it is ready for the next query. */
 static bool completed;
-
-/* ------------------------------------------------------------------------
- * What the waits are called. An extension can name its own from PostgreSQL 17
- * on; before, the name of a lock is the one that it can choose.
- */
-
-#if PG_VERSION_NUM >= 170000
-
-static uint32
-wait_event(const char *name)
-{
-	static uint32 durable, room;
-	uint32 *event = strcmp(name, WAIT_ROOM) == 0 ? &room : &durable;
-
-	if (!*event)
-		*event = WaitEventExtensionNew(name);
-	return *event;
-}
-
-void
-weir_sync_init(void)
-{
-}
-
-void
-weir_sync_init_shared(void)
-{
-}
-
-#else
-
-static int durable_tranche, room_tranche;
-
-static uint32
-wait_event(const char *name)
-{
-	return PG_WAIT_LWLOCK | (uint32) (strcmp(name, WAIT_ROOM) == 0 ? room_tranche : durable_tranche);
-}
-
-#if PG_VERSION_NUM >= 150000
-static shmem_request_hook_type next_request;
-#endif
-
-static void
-request_names(void)
-{
-#if PG_VERSION_NUM >= 150000
-	if (next_request)
-		next_request();
-#endif
-	RequestNamedLWLockTranche(WAIT_DURABLE, 1);
-	RequestNamedLWLockTranche(WAIT_ROOM, 1);
-}
-
-void
-weir_sync_init(void)
-{
-#if PG_VERSION_NUM >= 150000
-	next_request = shmem_request_hook;
-	shmem_request_hook = request_names;
-#else
-	request_names();
-#endif
-}
-
-void
-weir_sync_init_shared(void)
-{
-	durable_tranche = GetNamedLWLockTranche(WAIT_DURABLE)->lock.tranche;
-	room_tranche = GetNamedLWLockTranche(WAIT_ROOM)->lock.tranche;
-}
-
-#endif
-
-/* ------------------------------------------------------------------------
- * Waiting.
- */
 
 /* tell_degraded is for the one session that turned the path. */
 static void
@@ -155,7 +72,7 @@ wait_for(uint64 number)
 	for (;;) {
 		enum weir_waited waited;
 
-		pgstat_report_wait_start(wait_event(WAIT_DURABLE));
+		pgstat_report_wait_start(weir_wait_event(WAIT_DURABLE));
 		waited = weir_ring_wait(&weir_the_ring, &wait);
 		pgstat_report_wait_end();
 		switch (waited) {
@@ -348,7 +265,7 @@ weir_sync_make_room(uint32 length)
 	wait = weir_wait_begin(0);
 	while (weir_ring_wait_room(&weir_the_ring, &wait, length) == WEIR_WAIT_AGAIN && !ProcDiePending && !QueryCancelPending) {
 		if (!shown)
-			pgstat_report_wait_start(wait_event(WAIT_ROOM));
+			pgstat_report_wait_start(weir_wait_event(WAIT_ROOM));
 		shown = true;
 	}
 	if (shown)

@@ -2,11 +2,13 @@
  * weir.h: what the files of the module share.
  *
  * Read them in this order: weir.c (load, settings), hooks.c (where the server
- * calls), statement.c (which statement runs inside which), numbering.c, event.c
- * (a statement becomes bytes), messages.c, session.c and client.c (logins, errors outside
- * any executor, and when an outcome is certain), redact.c (secrets stay here);
- * then slots.c (what a session that is killed owes), watch.c and guard.c
- * (attacks on all this). The rest are their tools.
+ * calls), statement.c (a statement begins), call.c (which runs inside which),
+ * statement_end.c, numbering.c, event.c (a statement becomes bytes), messages.c,
+ * session.c and client.c (logins, errors outside any executor, and when an
+ * outcome is certain), redact.c (secrets stay here); then sync.c and gate.c
+ * (waiting until a record is durable, or refusing), slots.c (what a session that
+ * is killed owes), watch.c and guard.c (attacks on all this). The rest are their
+ * tools.
  *
  * Two rules hold everywhere. Nothing here throws by itself: catalogs are read
  * only inside a live transaction, memory comes from malloc or fixed arrays, and

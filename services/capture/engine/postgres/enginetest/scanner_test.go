@@ -40,7 +40,7 @@ type shown struct {
 var buildScanner = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(template, "redact")
 	args := []string{"-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-o", path}
-	for _, f := range []string{"test/redact.c", "secrets.c", "expect.c", "insert.c", "values.c", "suspect.c", "words.c", "lexer.c"} {
+	for _, f := range []string{"test/redact.c", "secrets.c", "expect.c", "signs.c", "insert.c", "values.c", "suspect.c", "words.c", "lexer.c", "characters.c"} {
 		args = append(args, filepath.Join("..", f))
 	}
 	if out, err := exec.Command("cc", args...).CombinedOutput(); err != nil {
