@@ -44,12 +44,12 @@ type station struct {
 
 	// mu guards ring and generation, which others read for reports, and what lies
 	// in the ring's settings.
-	mu         sync.Mutex
-	ring       *ring.Ring // nil while there is none
-	generation uint64     // of what is wanted, as far as carried out
-	wanted     *controlv1.Desired
-	known      *controlv1.KnownJournal
-	kept       string // the settings as they were written last
+	mu      sync.Mutex
+	ring    *ring.Ring         // nil while there is none
+	carried *controlv1.Desired // what is wanted, as far as carried out
+	wanted  *controlv1.Desired
+	known   *controlv1.KnownJournal
+	kept    string // the settings as they were written last
 }
 
 // errReplaced ends an attachment: the path names another file now, or none.
@@ -82,7 +82,7 @@ func (s *station) run(ctx context.Context) error {
 // wish to be off is carried out.
 func (s *station) withoutRing(ctx context.Context) {
 	if desired, _ := s.link.Desired(); desired != nil && !desired.GetRecording() {
-		s.setGeneration(desired.GetGeneration())
+		s.setCarried(desired)
 	}
 	select {
 	case <-ctx.Done():
@@ -175,7 +175,7 @@ func (s *station) carryOut(r *ring.Ring, desired *controlv1.Desired) error {
 	if err := r.SetPolicy(s.policy(desired)); err != nil {
 		return fmt.Errorf("writing the policy into the ring: %w", err)
 	}
-	s.setGeneration(desired.GetGeneration())
+	s.setCarried(desired)
 	return nil
 }
 
@@ -302,10 +302,10 @@ func (s *station) setRing(r *ring.Ring) {
 	s.kept = "" // another ring may hold other settings
 }
 
-func (s *station) setGeneration(g uint64) {
+func (s *station) setCarried(desired *controlv1.Desired) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.generation = g
+	s.carried = desired
 }
 
 // oldest is when the oldest event that is not durable ended.

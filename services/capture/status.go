@@ -80,20 +80,23 @@ func (s *station) noticed(epoch uint64, n das.Notice) {
 }
 
 // snapshot reads the ring that is attached now; false if none is.
-func (s *station) snapshot() (status ring.Status, generation uint64, ok bool) {
+func (s *station) snapshot() (status ring.Status, carried *controlv1.Desired, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ring == nil {
-		return ring.Status{}, s.generation, false
+		return ring.Status{}, s.carried, false
 	}
 	status, err := s.ring.Status()
-	return status, s.generation, err == nil
+	return status, s.carried, err == nil
 }
 
 // report is what control hears.
 func (s *station) report() *controlv1.InstanceReport {
-	status, generation, ok := s.snapshot()
-	report := &controlv1.InstanceReport{Generation: generation, Source: s.source(), Spool: s.spoolReport(), Trouble: shorten(s.progress.Trouble())}
+	status, carried, ok := s.snapshot()
+	report := &controlv1.InstanceReport{
+		Generation: carried.GetGeneration(), InstanceResourceId: carried.GetInstanceResourceId(),
+		Source: s.source(), Spool: s.spoolReport(), Trouble: shorten(s.progress.Trouble()),
+	}
 	if !ok {
 		return report
 	}

@@ -474,3 +474,29 @@ func TestMetrics(t *testing.T) {
 	}
 	t.Errorf("/metrics has not %q:\n%s", want, page)
 }
+
+// What a capture has carried out for a registration that is gone says nothing of
+// the one that there is.
+func TestAReportOfAnotherRegistration(t *testing.T) {
+	m := newMesh(t)
+	r := m.replica()
+	c := r.cluster("orders", "db1")
+	r.start("orders")
+	capture := r.as("capture")
+	report := func(resource string) {
+		t.Helper()
+		if _, err := capture.ReportInstance(t.Context(), &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1", Report: &controlv1.InstanceReport{
+			Generation: 7, InstanceResourceId: resource, EngineRunning: true, Epoch: 1,
+		}}); err != nil {
+			t.Fatalf("ReportInstance = %v", err)
+		}
+	}
+	r.until("orders", "waiting for the capture", func(s *controlv1.GetStreamResponse) bool {
+		report("db-ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+		return s.GetStream().GetStatus() == starting && strings.Contains(s.GetStream().GetProblem(), "carried out generation 0, not yet 1")
+	})
+	r.until("orders", "started", func(s *controlv1.GetStreamResponse) bool {
+		report(c.GetInstances()[0].GetInstanceResourceId())
+		return s.GetStream().GetStatus() == started
+	})
+}

@@ -62,6 +62,7 @@ func TestJournalIsFull(t *testing.T) {
 	t.Run("signed with a key in KMS", func(t *testing.T) { signedInKMS(t, m, signing, another) })
 	t.Run("its data", func(t *testing.T) { journalIsLost(t, m, cloud, dir) })
 	t.Run("its stream", func(t *testing.T) { kinesisIsDeleted(t, m) })
+	t.Run("its registry", func(t *testing.T) { nobodyKnowsTheInstance(t, m, dir) })
 }
 
 // signingKey makes a key in KMS that crypto can sign with.

@@ -2,10 +2,12 @@ package mesh_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,15 +32,7 @@ func journalIsLost(t *testing.T, m *mesh.Mesh, aws *cloud, dir string) {
 	// The publisher has them in memory too, and would deliver them.
 	m.Kill(mesh.Publisher)
 	m.Kill(mesh.NATS)
-	stores, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(stores) == 0 {
-		t.Fatalf("NATS has nothing in %s: %v", dir, err)
-	}
-	for _, store := range stores {
-		if err := os.RemoveAll(store); err != nil {
-			t.Fatal(err)
-		}
-	}
+	empty(t, dir)
 	m.StartProcess(mesh.NATS)
 	m.StartProcess(mesh.Publisher)
 	mend()
@@ -123,6 +117,78 @@ func kinesisIsDeleted(t *testing.T, m *mesh.Mesh) {
 		}
 		return nil
 	})
+}
+
+// nobodyKnowsTheInstance deletes NATS's data while control is away, too. The capture
+// alone knows what was wanted, and goes on; also when the instance is registered anew,
+// until a stream of the new registration is started.
+func nobodyKnowsTheInstance(t *testing.T, m *mesh.Mesh, dir string) {
+	m.Kill(mesh.Control)
+	m.Kill(mesh.NATS)
+	empty(t, dir)
+	m.StartProcess(mesh.NATS)
+	m.StartProcess(mesh.Control)
+	recorded := func(when string) {
+		t.Helper()
+		before, err := m.Numbers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Psql("postgres", "SELECT 'recorded "+when+"';")
+		if after := durable(t, m); after.Number <= before.Number {
+			t.Errorf("number %d after %d: nothing is recorded %s", after.Number, before.Number, when)
+		}
+	}
+	m.Eventually(30*time.Second, func() error {
+		out, err := m.Weir(context.Background(), "stream", "status")
+		if err == nil || !strings.Contains(out, "not registered") {
+			return fmt.Errorf("weir stream status: %v, want that nobody knows the cluster:\n%s", err, out)
+		}
+		return nil
+	})
+	recorded("while control does not know the instance")
+	capture := now(t, m, mesh.Capture)
+	m.MustWeir("cluster", "create", "test", "--engine", "postgres")
+	m.MustWeir("instance", "add", "test", "test-1")
+	m.Eventually(30*time.Second, func() error {
+		all := complaints(t, m, mesh.Capture, capture)
+		if !slices.ContainsFunc(all, func(line string) bool { return containsAll(line, "registered anew", "weir stream start") }) {
+			return fmt.Errorf("the capture does not say that it goes on as before: %q", all)
+		}
+		return nil
+	})
+	recorded("when the instance is registered anew")
+	m.StartStream("--mode", "async")
+	m.Psql("postgres", "SELECT 'in the stream of the new registration';")
+	durable(t, m)
+	var cluster struct {
+		ResourceID string `json:"cluster_resource_id"`
+	}
+	out := m.MustWeir("cluster", "show", "test", "--json")
+	if err := json.Unmarshal([]byte(out), &cluster); err != nil || cluster.ResourceID == "" || cluster.ResourceID == m.ClusterResourceID {
+		t.Fatalf("the cluster is %s, %v, want one that is registered anew", out, err)
+	}
+	mesh.Eventually(t, 30*time.Second, func() error {
+		out := m.MustWeir("tail", "--stream", "aws-rds-das-"+cluster.ResourceID, "--from", "trim-horizon", "--no-follow")
+		if !strings.Contains(out, "in the stream of the new registration") || strings.Contains(out, "is registered anew") {
+			return fmt.Errorf("the new stream has\n%s", out)
+		}
+		return nil
+	})
+}
+
+// empty deletes all that NATS has.
+func empty(t *testing.T, dir string) {
+	t.Helper()
+	stores, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(stores) == 0 {
+		t.Fatalf("NATS has nothing in %s: %v", dir, err)
+	}
+	for _, store := range stores {
+		if err := os.RemoveAll(store); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // durable waits until the journal has all that the engine numbered.

@@ -22,6 +22,7 @@ const (
 	maxCaptureAddress = 300
 	maxSource         = 512
 	maxTrouble        = 1024
+	maxResourceID     = 64
 )
 
 // WatchInstance sends what is wanted of the instance at once and after every
@@ -106,6 +107,9 @@ func (s *Server) ReportInstance(ctx context.Context, req *controlv1.ReportInstan
 	}
 	rep := proto.CloneOf(req.GetReport())
 	rep.ReportedAt = timestamppb.New(s.now())
+	if of := rep.GetInstanceResourceId(); of != "" && of != in.ResourceID {
+		rep.Generation = 0 // of a registration before this one
+	}
 	if err := s.reg.PutReport(ctx, in, rep); err != nil {
 		return nil, err
 	}
@@ -141,6 +145,8 @@ func checkReport(rep *controlv1.InstanceReport) error {
 		errs = append(errs, fmt.Errorf("report.capture_address: %d bytes, want at most %d", len(rep.GetCaptureAddress()), maxCaptureAddress))
 	case len(rep.GetSource()) > maxSource:
 		errs = append(errs, fmt.Errorf("report.source: %d bytes, want at most %d", len(rep.GetSource()), maxSource))
+	case len(rep.GetInstanceResourceId()) > maxResourceID:
+		errs = append(errs, fmt.Errorf("report.instance_resource_id: %d bytes, want at most %d", len(rep.GetInstanceResourceId()), maxResourceID))
 	case len(rep.GetTrouble()) > maxTrouble:
 		errs = append(errs, fmt.Errorf("report.trouble: %d bytes, want at most %d", len(rep.GetTrouble()), maxTrouble))
 	case rep.GetGeneration() > math.MaxInt64:

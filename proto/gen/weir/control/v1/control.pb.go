@@ -614,9 +614,12 @@ type InstanceReport struct {
 	SeenAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
 	// Why records do not reach the journal, and what to do about it; empty while
 	// they do.
-	Trouble       string `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Trouble string `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	// Of which registration of the instance the generation is. Where it is another
+	// than control's, nothing of what is wanted now has been carried out. May be absent.
+	InstanceResourceId string `protobuf:"bytes,18,opt,name=instance_resource_id,json=instanceResourceId,proto3" json:"instance_resource_id,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *InstanceReport) Reset() {
@@ -764,6 +767,13 @@ func (x *InstanceReport) GetSeenAt() *timestamppb.Timestamp {
 func (x *InstanceReport) GetTrouble() string {
 	if x != nil {
 		return x.Trouble
+	}
+	return ""
+}
+
+func (x *InstanceReport) GetInstanceResourceId() string {
+	if x != nil {
+		return x.InstanceResourceId
 	}
 	return ""
 }
@@ -2355,7 +2365,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xdb\x04\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\x8d\x05\n" +
 	"\x0eInstanceReport\x12;\n" +
 	"\vreported_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x1e\n" +
@@ -2379,7 +2389,8 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"unnumbered\x18\x0f \x01(\x04R\n" +
 	"unnumbered\x123\n" +
 	"\aseen_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x12\x18\n" +
-	"\atrouble\x18\x11 \x01(\tR\atrouble\"\xc0\x01\n" +
+	"\atrouble\x18\x11 \x01(\tR\atrouble\x120\n" +
+	"\x14instance_resource_id\x18\x12 \x01(\tR\x12instanceResourceId\"\xc0\x01\n" +
 	"\x05Spool\x12\x1d\n" +
 	"\n" +
 	"used_bytes\x18\x01 \x01(\x04R\tusedBytes\x12\x1b\n" +
