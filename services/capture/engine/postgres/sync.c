@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 140000
 #include "utils/backend_status.h"
+#include "utils/wait_event.h"
 #endif
 
 #include "event.h"
