@@ -23,11 +23,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/weir-das/weir/pkg/backoff"
-	"github.com/weir-das/weir/pkg/fault"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
@@ -82,8 +79,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	defer conn.Close()
-	reg, err := openRegistry(ctx, conn.JetStream(), registry.Options{Replicas: cfg.Journal.Replicas, LeaseTTL: cfg.LeaseTTL}, log)
-	if err != nil {
+	var reg *registry.Registry
+	if err := conn.WhenReady(ctx, func(ctx context.Context) (err error) {
+		reg, err = registry.Open(ctx, conn.JetStream(), registry.Options{Replicas: cfg.Journal.Replicas, LeaseTTL: cfg.LeaseTTL}, log)
+		return err
+	}); err != nil {
 		return err
 	}
 	limits := stream.Limits{LiveFor: cfg.LiveFor, InstanceWait: cfg.InstanceWait}
@@ -140,28 +140,4 @@ func holder() string {
 		host = "unknown host"
 	}
 	return host + " " + rand.Text()
-}
-
-// openWait is how long a NATS that is up may take to have JetStream ready. After
-// that something is wrong that waiting does not mend.
-const openWait = time.Minute
-
-// attemptWait bounds one try: a cluster that has no leader yet answers not at
-// all, and has one a few seconds later.
-const attemptWait = 5 * time.Second
-
-// openRegistry tries to open the registry until it can, for openWait at most.
-func openRegistry(ctx context.Context, js jetstream.JetStream, opts registry.Options, log *slog.Logger) (*registry.Registry, error) {
-	limit, cancel := context.WithTimeout(ctx, openWait)
-	defer cancel()
-	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
-	for {
-		attempt, stop := context.WithTimeout(limit, attemptWait)
-		opened, err := registry.Open(attempt, js, opts, log)
-		stop()
-		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
-			return opened, err
-		}
-		log.Warn("JetStream is not ready", obs.KeyErr, err)
-	}
 }

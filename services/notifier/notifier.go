@@ -20,8 +20,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/weir-das/weir/pkg/backoff"
-	"github.com/weir-das/weir/pkg/fault"
 	"github.com/weir-das/weir/pkg/journal"
 	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/rpc"
@@ -56,8 +54,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer conn.Close()
-	kept, err := openStores(ctx, conn.JetStream(), cfg, log)
-	if err != nil {
+	var kept stores
+	if err := conn.WhenReady(ctx, func(ctx context.Context) (err error) {
+		kept, err = openOnce(ctx, conn.JetStream(), cfg, 0)
+		return err
+	}); err != nil {
 		return err
 	}
 	server, err := rpc.NewServer(cfg.RPC, cfg.TLS, log, tel)
@@ -77,7 +78,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	work.Go(func() error {
 		// The stores go on with what is made again: they know it by its name.
 		conn.Keep(ctx, []string{events.StreamName, events.LetterStream, window.StreamName}, func(ctx context.Context, gone []journal.Gone) error {
-			again, cancel := context.WithTimeout(ctx, attemptWait)
+			again, cancel := context.WithTimeout(ctx, againWait)
 			defer cancel()
 			after := uint64(0)
 			if i := slices.IndexFunc(gone, func(g journal.Gone) bool { return g.Stream == events.StreamName }); i >= 0 {
@@ -107,29 +108,8 @@ type stores struct {
 	letters *events.DeadLetters
 }
 
-// openWait is how long a NATS that is up may take to have JetStream ready. After
-// that something is wrong that waiting does not mend.
-const openWait = time.Minute
-
-// attemptWait bounds one try: a cluster that has no leader yet answers not at
-// all, and has one a few seconds later.
-const attemptWait = 5 * time.Second
-
-// openStores tries to open what is kept until it can, for openWait at most.
-func openStores(ctx context.Context, js jetstream.JetStream, cfg Config, log *slog.Logger) (stores, error) {
-	limit, cancel := context.WithTimeout(ctx, openWait)
-	defer cancel()
-	wait := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
-	for {
-		attempt, stop := context.WithTimeout(limit, attemptWait)
-		opened, err := openOnce(attempt, js, cfg, 0)
-		stop()
-		if !fault.Is(err, fault.NotReady) || wait.Wait(limit) != nil {
-			return opened, err
-		}
-		log.Warn("JetStream is not ready", obs.KeyErr, err)
-	}
-}
+// againWait bounds one try to make again what NATS has lost.
+const againWait = 5 * time.Second
 
 // openOnce opens what is kept, and makes what is missing. after is the last
 // sequence of events that were lost, if any were.

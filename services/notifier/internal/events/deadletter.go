@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -40,16 +39,9 @@ func OpenDeadLetters(ctx context.Context, js jetstream.JetStream, opts Options) 
 		Discard:     jetstream.DiscardOld, // the events themselves are kept elsewhere
 		Replicas:    max(opts.Replicas, 1),
 	}
-	switch have, err := js.Stream(ctx, LetterStream); {
-	case err == nil:
-		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
-		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
-	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, unavailable("looking for stream "+LetterStream, err)
-	}
-	stream, err := js.CreateOrUpdateStream(ctx, cfg)
+	stream, err := openStream(ctx, js, cfg, 0)
 	if err != nil {
-		return nil, unavailable("opening stream "+LetterStream, err)
+		return nil, err
 	}
 	return &DeadLetters{js: js, stream: stream}, nil
 }

@@ -88,26 +88,36 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 		DenyDelete:  true, // nobody edits what was told
 		DenyPurge:   true,
 	}
-	switch have, err := js.Stream(ctx, StreamName); {
-	case err == nil: // never made smaller or less safe than somebody has made it
+	stream, err := openStream(ctx, js, cfg, opts.After)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{js: js, stream: stream}, nil
+}
+
+// openStream makes a stream where it is missing, and brings the one there is up to
+// date: it is never made smaller or less safe than somebody has made it.
+func openStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig, after uint64) (jetstream.Stream, error) {
+	switch have, err := js.Stream(ctx, cfg.Name); {
+	case err == nil:
 		cfg.Replicas = max(cfg.Replicas, have.CachedInfo().Config.Replicas)
 		cfg.MaxBytes = max(cfg.MaxBytes, have.CachedInfo().Config.MaxBytes)
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, unavailable("looking for stream "+StreamName, err)
-	case opts.After > 0:
+		return nil, unavailable("looking for stream "+cfg.Name, err)
+	case after > 0:
 		// Made and never changed: another replica may be faster, and a stream whose
 		// first sequence is moved forgets what lies before it.
-		cfg.FirstSeq = opts.After + overlooked
+		cfg.FirstSeq = after + overlooked
 		if _, err := js.CreateStream(ctx, cfg); err != nil {
-			return nil, unavailable("making stream "+StreamName+" again", err)
+			return nil, unavailable("making stream "+cfg.Name+" again", err)
 		}
 		cfg.FirstSeq = 0
 	}
 	stream, err := js.CreateOrUpdateStream(ctx, cfg)
 	if err != nil {
-		return nil, unavailable("opening stream "+StreamName, err)
+		return nil, unavailable("opening stream "+cfg.Name, err)
 	}
-	return &Store{js: js, stream: stream}, nil
+	return stream, nil
 }
 
 // Keep records an event and returns it as it is kept, once it is on disk. Where
