@@ -5,6 +5,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/localaws/internal/operation"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 // Where a shard iterator begins.
@@ -40,7 +41,7 @@ func (s *Service) getShardIterator(c operation.Call, out *wire.Writer) error {
 	if err != nil {
 		return err
 	}
-	out.Map().Key("ShardIterator").Str(s.iterators.seal(iterator{st.name, st.life, id, index, c.Now})).EndMap()
+	out.Map().Key("ShardIterator").Str(s.iterators.Seal(place.Iterator{Stream: st.name, Life: st.life, Shard: id, Index: index, Made: c.Now})).EndMap()
 	return nil
 }
 
@@ -80,20 +81,20 @@ func (s *Service) start(c operation.Call, st *stream, sh *shard) (uint64, error)
 }
 
 func (s *Service) startAtSequence(kind, text string, st *stream, sh *shard) (uint64, error) {
-	seq, ok := parseSequence(text)
+	seq, ok := place.ParseSequence(text)
 	if !ok {
 		return 0, wire.Errorf("InvalidArgumentException", "StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid.",
 			text, sh.name, st.name, s.opt.AccountID)
 	}
-	if seq.shard != sh.id {
+	if seq.Shard != sh.id {
 		return 0, wire.Errorf("InvalidArgumentException", "Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s",
-			shardName(seq.shard), sh.name)
+			shardName(seq.Shard), sh.name)
 	}
-	if seq.created != sh.created.Unix() {
+	if seq.Created != sh.created.Unix() {
 		return 0, wire.Errorf("InvalidArgumentException", "StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid because it did not come from this stream.",
 			text, sh.name, st.name, s.opt.AccountID)
 	}
-	index := seq.index
+	index := seq.Index
 	if kind == afterSequence {
 		index++
 	}
@@ -102,31 +103,31 @@ func (s *Service) startAtSequence(kind, text string, st *stream, sh *shard) (uin
 }
 
 func (s *Service) getRecords(c operation.Call, out *wire.Writer) error {
-	it, ok := s.iterators.open(c.Str("ShardIterator"))
+	it, ok := s.iterators.Open(c.Str("ShardIterator"))
 	if !ok {
 		return wire.Errorf("InvalidArgumentException", "Invalid ShardIterator.")
 	}
-	if age := c.Now.Sub(it.made); age > iteratorLife {
+	if age := c.Now.Sub(it.Made); age > place.IteratorLife {
 		const layout = "Mon Jan 02 15:04:05 MST 2006"
 		return wire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s "+
 			"which is further in the future than the tolerated delay of %d milliseconds.",
-			it.made.UTC().Format(layout), c.Now.UTC().Format(layout), iteratorLife.Milliseconds())
+			it.Made.UTC().Format(layout), c.Now.UTC().Format(layout), place.IteratorLife.Milliseconds())
 	}
 	s.mu.RLock()
-	st := s.streams[it.stream]
+	st := s.streams[it.Stream]
 	s.mu.RUnlock()
-	if st == nil || st.life != it.life {
-		return s.noShard(it.shard, it.stream)
+	if st == nil || st.life != it.Life {
+		return s.noShard(it.Shard, it.Stream)
 	}
 	st.mu.Lock()
 	state := st.state(c.Now)
-	if st.gone || int(it.shard) >= len(st.shards) || state == stateDeleting {
+	if st.gone || int(it.Shard) >= len(st.shards) || state == stateDeleting {
 		st.mu.Unlock()
-		return s.noShard(it.shard, it.stream)
+		return s.noShard(it.Shard, it.Stream)
 	}
-	sh := st.shards[it.shard]
+	sh := st.shards[it.Shard]
 	s.used.Add(-st.expire(c.Now))
-	from := max(it.index, sh.base)
+	from := max(it.Index, sh.base)
 	got := sh.read(from, int(c.Int("Limit", maxGet)))
 	next := from + uint64(len(got))
 	behind := sh.behind(next, got, c.Now)
@@ -147,7 +148,7 @@ func (s *Service) getRecords(c operation.Call, out *wire.Writer) error {
 	out.EndList()
 	out.Key("MillisBehindLatest").Int(behind.Milliseconds())
 	if !ended {
-		out.Key("NextShardIterator").Str(s.iterators.seal(iterator{it.stream, it.life, it.shard, next, c.Now}))
+		out.Key("NextShardIterator").Str(s.iterators.Seal(place.Iterator{Stream: it.Stream, Life: it.Life, Shard: it.Shard, Index: next, Made: c.Now}))
 	} else {
 		writeChildren(out, children)
 	}

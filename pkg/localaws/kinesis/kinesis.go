@@ -21,6 +21,7 @@ import (
 	"github.com/weir-das/weir/pkg/localaws/inject"
 	"github.com/weir-das/weir/pkg/localaws/internal/operation"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 // Options say how the service behaves. Zero values are AWS's behaviour, with no delay in changes of state.
@@ -42,7 +43,7 @@ type Options struct {
 type Service struct {
 	opt       Options
 	set       operation.Set
-	iterators iterators
+	iterators place.Iterators
 
 	used  atomic.Int64 // bytes of all records
 	lives atomic.Uint64
@@ -54,7 +55,7 @@ type Service struct {
 
 // New makes a service without streams.
 func New(opt Options) *Service {
-	s := &Service{opt: opt, iterators: newIterators(), streams: map[string]*stream{}}
+	s := &Service{opt: opt, iterators: place.NewIterators(), streams: map[string]*stream{}}
 	s.set.Operations = s.operations()
 	return s
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/localaws/internal/operation"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 // A shard's limits when Options.Throttle is set.
@@ -19,7 +20,7 @@ const throttled = "ProvisionedThroughputExceededException"
 // A placed record is one that may be stored: its hash key is known and right.
 type placed struct {
 	key  string
-	hash hashKey
+	hash place.HashKey
 	data []byte
 }
 
@@ -27,11 +28,11 @@ type placed struct {
 func (s *Service) place(in wire.Input) (placed, error) {
 	p := placed{key: in.Str("PartitionKey"), data: in.Blob("Data")}
 	if !in.Has("ExplicitHashKey") {
-		p.hash = hashOf(md5.Sum([]byte(p.key)))
+		p.hash = place.HashOf(md5.Sum([]byte(p.key)))
 		return p, nil
 	}
 	text := in.Str("ExplicitHashKey")
-	h, ok := parseHashKey(text)
+	h, ok := place.ParseHashKey(text)
 	if !ok {
 		return p, wire.Errorf("InvalidArgumentException",
 			"Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s", text)
@@ -41,10 +42,10 @@ func (s *Service) place(in wire.Input) (placed, error) {
 }
 
 // store puts one record into its shard, or says why it cannot. The stream is locked.
-func (s *Service) store(st *stream, p placed, now time.Time) (*shard, sequence, *wire.Error) {
+func (s *Service) store(st *stream, p placed, now time.Time) (*shard, place.Sequence, *wire.Error) {
 	sh := st.find(p.hash)
 	if s.opt.Throttle && !sh.admit(int64(len(p.data)+len(p.key)), now) {
-		return nil, sequence{}, wire.Errorf(throttled, "Rate exceeded for shard %s in stream %s under account %s.",
+		return nil, place.Sequence{}, wire.Errorf(throttled, "Rate exceeded for shard %s in stream %s under account %s.",
 			sh.name, st.name, s.opt.AccountID)
 	}
 	arrived := sh.clock(now)
@@ -52,7 +53,7 @@ func (s *Service) store(st *stream, p placed, now time.Time) (*shard, sequence, 
 	size := r.size()
 	if s.used.Add(size) > s.opt.MaxBytes {
 		s.used.Add(-size)
-		return nil, sequence{}, wire.Errorf(throttled, "The local endpoint's memory of %d bytes is full of records still retained.", s.opt.MaxBytes)
+		return nil, place.Sequence{}, wire.Errorf(throttled, "The local endpoint's memory of %d bytes is full of records still retained.", s.opt.MaxBytes)
 	}
 	st.bytes += size
 	seq := sh.sequence(sh.next(), arrived)
@@ -107,7 +108,7 @@ func (s *Service) putRecord(c operation.Call, out *wire.Writer) error {
 		return err
 	}
 	if text := c.Str("SequenceNumberForOrdering"); text != "" && text != "0" {
-		if seq, ok := parseSequence(text); !ok || seq.time().After(c.Now) {
+		if seq, ok := place.ParseSequence(text); !ok || seq.Time().After(c.Now) {
 			return wire.Errorf("InvalidArgumentException", "ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
 				text, st.name, s.opt.AccountID)
 		}
@@ -143,7 +144,7 @@ func (s *Service) putRecords(c operation.Call, out *wire.Writer) error {
 		refused := c.Record()
 		var (
 			sh  *shard
-			seq sequence
+			seq place.Sequence
 		)
 		if refused == nil {
 			sh, seq, refused = s.store(st, all[i], c.Now)
@@ -191,7 +192,7 @@ func (s *Service) fits(st *stream, p placed) error {
 	return nil
 }
 
-func writePlace(out *wire.Writer, st *stream, sh *shard, seq sequence) {
+func writePlace(out *wire.Writer, st *stream, sh *shard, seq place.Sequence) {
 	out.Key("ShardId").Str(sh.name)
 	out.Key("SequenceNumber").Str(seq.String())
 	writeEncryption(out, st)

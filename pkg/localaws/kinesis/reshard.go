@@ -6,6 +6,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/localaws/internal/operation"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 // shardOf is the shard of that name. The stream is locked.
@@ -51,15 +52,15 @@ func (s *Service) splitShard(c operation.Call, _ *wire.Writer) error {
 		return s.notOpen(sh, st)
 	}
 	text := c.Str("NewStartingHashKey")
-	middle, ok := parseHashKey(text)
-	if !ok || !sh.first.next().less(middle) || !middle.less(sh.last) {
+	middle, ok := place.ParseHashKey(text)
+	if !ok || !sh.first.Next().Less(middle) || !middle.Less(sh.last) {
 		return wire.Errorf("InvalidArgumentException", "NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s "+
 			"is not both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
 			text, sh.name, st.name, s.opt.AccountID, sh.first, sh.last)
 	}
 	st.begin(stateUpdating, c.Now, s.opt.StateDelay, func(at time.Time) {
 		st.closeShard(sh, at)
-		st.addShard(at, sh.first, middle.previous(), sh.id)
+		st.addShard(at, sh.first, middle.Previous(), sh.id)
 		st.addShard(at, middle, sh.last, sh.id)
 		st.route()
 	})
@@ -85,7 +86,7 @@ func (s *Service) mergeShards(c operation.Call, _ *wire.Writer) error {
 			return s.notOpen(sh, st)
 		}
 	}
-	if a.last == (hashKey{}).previous() || a.last.next() != b.first { // the lower one must be named first
+	if a.last == (place.HashKey{}).Previous() || a.last.Next() != b.first { // the lower one must be named first
 		return wire.Errorf("InvalidArgumentException", "Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
 			a.name, b.name, st.name, s.opt.AccountID)
 	}
@@ -139,7 +140,7 @@ func (st *stream) rescale(at time.Time, target uint64) {
 	}
 	for _, sh := range st.cut(at, target) {
 		for _, p := range old {
-			overlaps := !sh.last.less(p.first) && !p.last.less(sh.first)
+			overlaps := !sh.last.Less(p.first) && !p.last.Less(sh.first)
 			if overlaps && len(sh.parents) < 2 {
 				sh.parents = append(sh.parents, p.id)
 			}

@@ -6,6 +6,8 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 // recordOverhead is what a record costs beside its data and key, room for growth included: counted, so that empty records
@@ -27,11 +29,11 @@ type shard struct {
 	id          uint32
 	name        string
 	created     time.Time
-	first, last hashKey // inclusive
+	first, last place.HashKey // inclusive
 	parents     []uint32
 	children    []uint32
-	closed      time.Time // zero: open
-	ending      sequence  // when closed
+	closed      time.Time      // zero: open
+	ending      place.Sequence // when closed
 
 	records []record
 	base    uint64 // the index of records[0]
@@ -47,8 +49,8 @@ func (s *shard) open() bool { return s.closed.IsZero() }
 // next is the index the next record gets.
 func (s *shard) next() uint64 { return s.base + uint64(len(s.records)) }
 
-func (s *shard) sequence(index uint64, arrived time.Time) sequence {
-	return sequence{created: s.created.Unix(), index: index, arrived: arrived.Unix(), shard: s.id}
+func (s *shard) sequence(index uint64, arrived time.Time) place.Sequence {
+	return place.Sequence{Created: s.created.Unix(), Index: index, Arrived: arrived.Unix(), Shard: s.id}
 }
 
 // clock is when a record that arrives now is said to have arrived: time never goes back within a shard.
@@ -150,7 +152,7 @@ func (st *stream) begin(state string, now time.Time, delay time.Duration, change
 }
 
 // addShard makes a shard of a range of hash keys. route must be called afterwards.
-func (st *stream) addShard(at time.Time, first, last hashKey, parents ...uint32) *shard {
+func (st *stream) addShard(at time.Time, first, last place.HashKey, parents ...uint32) *shard {
 	id := uint32(len(st.shards))
 	s := &shard{id: id, name: shardName(id), created: at, first: first, last: last, parents: parents, base: 1}
 	for _, p := range parents {
@@ -162,7 +164,7 @@ func (st *stream) addShard(at time.Time, first, last hashKey, parents ...uint32)
 
 func (st *stream) closeShard(s *shard, at time.Time) {
 	s.closed = s.clock(at)
-	s.ending = s.sequence(lastIndex, s.closed)
+	s.ending = s.sequence(place.LastIndex, s.closed)
 }
 
 // route puts the open shards in order. Their ranges cover all hash keys.
@@ -174,7 +176,7 @@ func (st *stream) route() {
 		}
 	}
 	slices.SortFunc(st.routes, func(a, b *shard) int {
-		if a.first.less(b.first) {
+		if a.first.Less(b.first) {
 			return -1
 		}
 		return 1
@@ -182,8 +184,8 @@ func (st *stream) route() {
 }
 
 // find is the open shard for a hash key.
-func (st *stream) find(h hashKey) *shard {
-	n := sort.Search(len(st.routes), func(i int) bool { return h.less(st.routes[i].first) })
+func (st *stream) find(h place.HashKey) *shard {
+	n := sort.Search(len(st.routes), func(i int) bool { return h.Less(st.routes[i].first) })
 	return st.routes[n-1]
 }
 

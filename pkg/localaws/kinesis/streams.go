@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/localaws/internal/operation"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 const (
@@ -153,11 +154,11 @@ func (s *Service) createStream(c operation.Call, _ *wire.Writer) error {
 func (st *stream) cut(at time.Time, count uint64) []*shard {
 	var out []*shard
 	for i := range count {
-		last := hashKey{}.previous() // 2^128−1
+		last := place.HashKey{}.Previous() // 2^128−1
 		if i+1 < count {
-			last = split(i+1, count).previous()
+			last = place.Split(i+1, count).Previous()
 		}
-		out = append(out, st.addShard(at, split(i, count), last))
+		out = append(out, st.addShard(at, place.Split(i, count), last))
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package kinesis_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -247,4 +248,16 @@ func TestSettings(t *testing.T) {
 		t.Errorf("the mode is %s, want ON_DEMAND", got)
 	}
 	c.call("StartStreamEncryption", `{"StreamName":"s","EncryptionType":"NONE","KeyId":"k"}`).refused("InvalidArgumentException", "EncryptionType")
+}
+
+func TestParseShardName(t *testing.T) {
+	for text, want := range map[string]int64{
+		"shardId-000000000007": 7, "7": 7, "x-12": 12, "shardId-2147483647": math.MaxInt32,
+		"shardId-2147483648": -1, "shardId-": -1, "": -1, "shardId-+1": -1, "shardId--1": -1, "shardId-1x": -1,
+	} {
+		id, ok := kinesis.ParseShardName(text)
+		if ok != (want >= 0) || ok && int64(id) != want {
+			t.Errorf("ParseShardName(%q) = %d, %t, want %d", text, id, ok, want)
+		}
+	}
 }

@@ -1,4 +1,4 @@
-package kinesis_test
+package place_test
 
 import (
 	"math"
@@ -7,24 +7,24 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/weir-das/weir/pkg/localaws/kinesis"
+	"github.com/weir-das/weir/pkg/localaws/kinesis/place"
 )
 
 // TestSequenceForm: the layout is AWS's, here as kinesalite 3.3.3 writes it from the same fields.
 func TestSequenceForm(t *testing.T) {
-	for want, s := range map[string]kinesis.Sequence{
+	for want, s := range map[string]place.Sequence{
 		"49646437577175378652512468275258999061140677508613537842": {Created: 1700000000, Index: 7, Arrived: 1700000005, Shard: 3},
 		"49646437577387235731898509195093916978173919909522707138": {Created: 1700000000, Index: math.MaxInt64, Arrived: 1700000005, Shard: 300},
 	} {
-		if got := kinesis.FormatSequence(s); got != want {
+		if got := s.String(); got != want {
 			t.Errorf("%+v = %s, want %s", s, got, want)
 		}
 	}
 }
 
-func sequences() *rapid.Generator[kinesis.Sequence] {
-	return rapid.Custom(func(t *rapid.T) kinesis.Sequence {
-		return kinesis.Sequence{
+func sequences() *rapid.Generator[place.Sequence] {
+	return rapid.Custom(func(t *rapid.T) place.Sequence {
+		return place.Sequence{
 			Created: rapid.Int64Range(0, 1<<36-1).Draw(t, "created"),
 			Arrived: rapid.Int64Range(0, 1<<36-1).Draw(t, "arrived"),
 			Index:   rapid.Uint64Range(0, math.MaxInt64).Draw(t, "index"),
@@ -37,15 +37,15 @@ func sequences() *rapid.Generator[kinesis.Sequence] {
 func TestSequenceRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := sequences().Draw(t, "a"), sequences().Draw(t, "b")
-		text := kinesis.FormatSequence(a)
-		if got, ok := kinesis.ParseSequence(text); !ok || got != a {
+		text := a.String()
+		if got, ok := place.ParseSequence(text); !ok || got != a {
 			t.Fatalf("ParseSequence(%s) = %+v, %t, want %+v", text, got, ok, a)
 		}
 		if len(text) != 56 {
 			t.Fatalf("%+v has %d digits, want 56", a, len(text))
 		}
 		b.Created, b.Shard = a.Created, a.Shard
-		if (a.Index < b.Index) != (text < kinesis.FormatSequence(b)) && a.Index != b.Index {
+		if (a.Index < b.Index) != (text < b.String()) && a.Index != b.Index {
 			t.Fatalf("%+v and %+v are not ordered by index", a, b)
 		}
 	})
@@ -53,15 +53,15 @@ func TestSequenceRoundTrip(t *testing.T) {
 
 func FuzzParseSequence(f *testing.F) {
 	f.Add("49543463076548007577105092703039560359975228518395012686")
-	f.Add(kinesis.FormatSequence(kinesis.Sequence{Created: 1700000000, Arrived: 1700000001, Index: 1, Shard: 3}))
+	f.Add(place.Sequence{Created: 1700000000, Arrived: 1700000001, Index: 1, Shard: 3}.String())
 	f.Add("0")
 	f.Fuzz(func(t *testing.T, text string) {
-		s, ok := kinesis.ParseSequence(text)
+		s, ok := place.ParseSequence(text)
 		if !ok {
 			return
 		}
 		want, valid := new(big.Int).SetString(text, 10)
-		got, _ := new(big.Int).SetString(kinesis.FormatSequence(s), 10)
+		got, _ := new(big.Int).SetString(s.String(), 10)
 		if !valid || got.Cmp(want) != 0 {
 			t.Fatalf("ParseSequence(%q) = %+v, which is %s", text, s, got)
 		}
@@ -74,7 +74,7 @@ func FuzzParseHashKey(f *testing.F) {
 	f.Add("00")
 	max128 := new(big.Int).Lsh(big.NewInt(1), 128)
 	f.Fuzz(func(t *testing.T, text string) {
-		hi, lo, ok := kinesis.ParseHashKey(text)
+		h, ok := place.ParseHashKey(text)
 		digits := text != ""
 		for _, c := range text {
 			digits = digits && c >= '0' && c <= '9'
@@ -83,8 +83,8 @@ func FuzzParseHashKey(f *testing.F) {
 		if fits := digits && want.Cmp(max128) < 0; ok != fits {
 			t.Fatalf("ParseHashKey(%q) = %t, want %t", text, ok, fits)
 		}
-		if ok && kinesis.FormatHashKey(hi, lo) != want.String() {
-			t.Fatalf("ParseHashKey(%q) = %s, want %s", text, kinesis.FormatHashKey(hi, lo), want)
+		if ok && h.String() != want.String() {
+			t.Fatalf("ParseHashKey(%q) = %s, want %s", text, h.String(), want)
 		}
 	})
 }
@@ -99,21 +99,9 @@ func TestSplit(t *testing.T) {
 				continue
 			}
 			want := new(big.Int).Mul(width, new(big.Int).SetUint64(i)).String()
-			if got := kinesis.Split(i, n); got != want {
+			if got := place.Split(i, n).String(); got != want {
 				t.Errorf("Split(%d, %d) = %s, want %s", i, n, got, want)
 			}
-		}
-	}
-}
-
-func TestParseShardName(t *testing.T) {
-	for text, want := range map[string]int64{
-		"shardId-000000000007": 7, "7": 7, "x-12": 12, "shardId-2147483647": math.MaxInt32,
-		"shardId-2147483648": -1, "shardId-": -1, "": -1, "shardId-+1": -1, "shardId--1": -1, "shardId-1x": -1,
-	} {
-		id, ok := kinesis.ParseShardName(text)
-		if ok != (want >= 0) || ok && int64(id) != want {
-			t.Errorf("ParseShardName(%q) = %d, %t, want %d", text, id, ok, want)
 		}
 	}
 }
