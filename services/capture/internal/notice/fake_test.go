@@ -3,6 +3,8 @@ package notice_test
 import (
 	"context"
 	"sync"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -102,4 +104,19 @@ func (n *notifier) set(away, unkept bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.away, n.unkept = away, unkept
+}
+
+// losing changes when it loses an answer, and returns what it was.
+func (n *notifier) losing(lose func() bool) (was func() bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	was, n.lose = n.lose, lose
+	return was
+}
+
+// rest lets time pass in a bubble, until everybody else in it is done with it:
+// what they did may be looked at then.
+func rest(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

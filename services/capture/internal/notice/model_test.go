@@ -56,12 +56,11 @@ func (w *world) restart(kill bool) {
 		w.notifier.set(away, w.notifier.unkept)
 	} else { // well: the notifier is there, though it may lose an answer
 		w.notifier.set(false, false)
-		lose := w.notifier.lose
-		w.notifier.lose = func() bool { return false }
+		lose := w.notifier.losing(func() bool { return false })
 		w.stop()
-		w.notifier.lose = lose
+		w.notifier.losing(lose)
 	}
-	time.Sleep(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
+	rest(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
 	w.start()
 }
 
@@ -70,11 +69,11 @@ func (w *world) restart(kill bool) {
 // dies in between.
 func (w *world) lose(early, died bool) {
 	g := gap{first: w.number + 1 + w.rng.Uint64N(5), from: time.Now(), cause: []string{"ring_full", "torn", "corrupt"}[w.rng.IntN(3)]}
-	time.Sleep(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
+	rest(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
 	g.last, g.to = g.first+w.rng.Uint64N(20), time.Now()
 	if early {
 		w.teller.Losing(w.epoch, g.first, g.last, g.from, g.cause)
-		time.Sleep(time.Duration(w.rng.IntN(9000)) * time.Millisecond)
+		rest(time.Duration(w.rng.IntN(9000)) * time.Millisecond)
 	}
 	w.number, w.lost = g.last, w.lost+g.last-g.first+1
 	w.gaps = append(w.gaps, g)
@@ -94,7 +93,7 @@ func (w *world) step(kills bool) {
 		w.number += w.rng.Uint64N(100)
 		w.teller.Durable(w.epoch, w.number)
 	case 6, 7:
-		time.Sleep(time.Duration(w.rng.IntN(12000)) * time.Millisecond)
+		rest(time.Duration(w.rng.IntN(12000)) * time.Millisecond)
 	case 8:
 		w.notifier.set(true, false)
 	case 9:
@@ -118,17 +117,16 @@ func TestWindowsAreWhatWasLost(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					rng := rand.New(rand.NewPCG(seed, 3))
 					w := &world{t: t, rng: rng, notifier: newNotifier(), epoch: uint64(time.Now().UnixMicro())}
-					w.notifier.lose = func() bool { return rng.IntN(5) == 0 }
-					time.Sleep(time.Second)
+					answers := rand.New(rand.NewPCG(seed, 4)) // another goroutine's
+					w.notifier.losing(func() bool { return answers.IntN(5) == 0 })
+					rest(time.Second)
 					w.start()
 					for range 40 {
 						w.step(kills)
 					}
-					w.notifier.mu.Lock()
-					w.notifier.lose = func() bool { return false }
-					w.notifier.mu.Unlock()
+					w.notifier.losing(func() bool { return false })
 					w.notifier.set(false, false)
-					time.Sleep(time.Minute)
+					rest(time.Minute)
 					w.stop()
 					w.check(kills)
 					if t.Failed() {

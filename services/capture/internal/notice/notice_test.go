@@ -57,15 +57,15 @@ func TestAnEngineThatComesAndGoes(t *testing.T) {
 		var back time.Time
 		for starts := range uint64(4) {
 			teller.Lost(7, starts, "crashed")
-			time.Sleep(time.Second)
+			rest(time.Second)
 			back = time.Now()
 			teller.Returned(7, starts+1, "")
-			time.Sleep(3 * time.Second)
+			rest(3 * time.Second)
 			if w := n.only(t, notifierv1.Cause_CAUSE_ENGINE_GONE); !w.GetOpen() {
 				t.Errorf("closed %v after it was back", time.Since(back))
 			}
 		}
-		time.Sleep(10 * time.Second)
+		rest(10 * time.Second)
 		w := n.only(t, notifierv1.Cause_CAUSE_ENGINE_GONE)
 		if w.GetOpen() || !w.GetBegin().AsTime().Equal(gone) || !w.GetEnd().AsTime().Equal(back) || !w.GetLowerBound() {
 			t.Errorf("window = %v, want it from %v to %v, of a count that is not known", w, gone, back)
@@ -83,7 +83,7 @@ func TestTheNextCaptureGoesOn(t *testing.T) {
 				teller, stop := run(n)
 				teller.Attached(7, 0, 0)
 				teller.Lost(7, 3, "gone")
-				time.Sleep(time.Second)
+				rest(time.Second)
 				stop()
 				teller, stop = run(n)
 				defer stop()
@@ -91,7 +91,7 @@ func TestTheNextCaptureGoesOn(t *testing.T) {
 				if still {
 					teller.Lost(7, 3, "gone")
 				}
-				time.Sleep(time.Minute)
+				rest(time.Minute)
 				if w := n.only(t, notifierv1.Cause_CAUSE_ENGINE_GONE); w.GetOpen() != still {
 					t.Errorf("window = %v, want open %v", w, still)
 				}
@@ -109,12 +109,12 @@ func TestPossibleLossIsCounted(t *testing.T) {
 		teller.Restored(7, time.Now(), 10) // of nothing
 		from := time.Now()
 		teller.Degraded(7, from, 10)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		teller.Degraded(7, from, 14)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		teller.Restored(7, time.Now(), 17)
 		end := time.Now()
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		w := n.only(t, notifierv1.Cause_CAUSE_RELEASED)
 		if w.GetOpen() || w.GetCount() != 7 || !w.GetBegin().AsTime().Equal(from) || !w.GetEnd().AsTime().Equal(end) || w.GetLowerBound() {
 			t.Errorf("window = %v, want 7 let go, from %v to %v", w, from, end)
@@ -130,7 +130,7 @@ func TestEventsWithoutANumber(t *testing.T) {
 		look := func(teller *notice.Teller, total uint64, seconds int) {
 			for range seconds {
 				teller.Unnumbered(7, total, time.Now())
-				time.Sleep(time.Second)
+				rest(time.Second)
 			}
 		}
 		teller, stop := run(n)
@@ -176,11 +176,11 @@ func TestTheEndOfAnEpoch(t *testing.T) {
 		teller, stop := run(n)
 		defer stop()
 		seen := time.Now()
-		time.Sleep(time.Second)
+		rest(time.Second)
 		teller.EpochEnded(notice.EpochEnd{Epoch: 5, Number: 30, Durable: 30, LastSeen: seen, Ended: time.Now()})
 		teller.EpochEnded(notice.EpochEnd{Epoch: 6, Number: 40, Durable: 25, LowerBound: true, LastSeen: seen, Ended: time.Now()})
 		teller.Attached(7, 0, 0)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		w := n.only(t, notifierv1.Cause_CAUSE_RING_GONE)
 		if w.GetOpen() || w.GetEpoch() != 6 || w.GetFirst() != 26 || w.GetLast() != 40 || w.GetCount() != 15 || !w.GetLowerBound() || !w.GetBegin().AsTime().Equal(seen) {
 			t.Errorf("window = %v, want 26 to 40 of epoch 6, at least", w)
@@ -209,7 +209,7 @@ func TestNoticesThatRepeatAreOne(t *testing.T) {
 			teller.Notice(7, 2+i, "load", "evil.so", at)
 		}
 		n.set(false, false)
-		time.Sleep(30 * time.Second)
+		rest(30 * time.Second)
 		first, second := n.events["db1/7/notice/1"], n.events["db1/7/notice/2"]
 		if len(n.events) != 2 || first.GetDetail() != "setting: weir.mode" || second.GetDetail() != "load: evil.so (and 9999 more times)" || !second.GetOccurredAt().AsTime().Equal(at) || second.GetNumber() != 2 {
 			t.Errorf("events = %v, want one of each", n.events)
@@ -224,7 +224,7 @@ func TestWhatWaitsIsBoundedAndExact(t *testing.T) {
 		teller, stop := run(n)
 		defer stop()
 		teller.Attached(7, 0, 0)
-		time.Sleep(time.Second)
+		rest(time.Second)
 		n.set(true, false)
 		number := uint64(0)
 		begun := time.Now()
@@ -232,10 +232,10 @@ func TestWhatWaitsIsBoundedAndExact(t *testing.T) {
 			number += 2
 			teller.Missing(7, number, number, 1, time.Now(), time.Now(), "torn")
 			teller.Durable(7, number)
-			time.Sleep(10 * time.Second)
+			rest(10 * time.Second)
 		}
 		n.set(false, false)
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		sum, earliest := uint64(0), time.Now()
 		for id, w := range n.windows {
 			if w.GetOpen() || !strings.HasPrefix(id, "db1/7/torn/") {
@@ -262,12 +262,12 @@ func TestUnrecordedIsToldAgain(t *testing.T) {
 		teller.Attached(7, 0, 0)
 		teller.Notice(7, 1, "load", "a.so", time.Now())
 		teller.Lost(7, 1, "gone")
-		time.Sleep(time.Minute)
+		rest(time.Minute)
 		if n.heard < 10 || len(n.events)+len(n.windows) != 0 {
 			t.Errorf("heard %d times, want it told again and again, both of them", n.heard)
 		}
 		n.set(false, false)
-		time.Sleep(10 * time.Second)
+		rest(10 * time.Second)
 		if len(n.events) != 1 || len(n.windows) != 1 {
 			t.Errorf("events %v, windows %v, want one each", n.events, n.windows)
 		}
