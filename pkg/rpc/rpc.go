@@ -111,11 +111,6 @@ func PeerName(ctx context.Context) string {
 	return name
 }
 
-// WithPeerName returns a context in which PeerName answers name, for tests that call a handler directly.
-func WithPeerName(ctx context.Context, name string) context.Context {
-	return context.WithValue(ctx, peerKey{}, name)
-}
-
 type drainKey struct{}
 
 // Draining returns a channel that is closed when the server of this call begins to stop. A handler of a long stream

@@ -1,7 +1,6 @@
 package pgauditlog
 
 import (
-	"bytes"
 	"time"
 
 	activityv1 "github.com/weir-das/weir/proto/gen/weir/activity/v1"
@@ -58,9 +57,6 @@ func End(log []byte, json bool, pieces int) int {
 	}
 	return -1
 }
-
-// BeginsRecord says whether a line looks like the first of a record.
-func BeginsRecord(b []byte) bool { return beginsRecord(bytes.TrimPrefix(b, []byte("\n"))) }
 
 // Back puts the position in the ring back to what was kept earlier, as if the process had died before it was kept anew.
 func (f *Follower) Back(kept []byte) error { return f.ring.Keep(kept) }
