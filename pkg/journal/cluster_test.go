@@ -138,10 +138,11 @@ func TestCluster(t *testing.T) {
 	wg.Wait()
 
 	_, out := c.open("publisher")
-	cons, err := out.Consumer(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var cons *journal.Consumer
+	eventually(t, "the consumer", func() (made bool) { // a server that came back a moment ago may still be catching up
+		cons, err = out.Consumer(t.Context())
+		return err == nil
+	})
 	seen := map[string]int{}
 	eventually(t, "all records", func() bool {
 		if err := cons.Fetch(t.Context(), 4<<20, 300*time.Millisecond, func(d *journal.Delivery) {
@@ -153,8 +154,13 @@ func TestCluster(t *testing.T) {
 		return len(seen) >= total
 	})
 	// Whoever leads, it is the same journal.
-	if p, err := out.Position(t.Context()); err != nil || !p.Made.Equal(before.Made) || p.Last < total {
-		t.Errorf("Position = %+v, %v, want that of the journal of %v, with %d records", p, err, before.Made, total)
+	var p journal.Position
+	eventually(t, "where the journal stands", func() bool {
+		p, err = out.Position(t.Context())
+		return err == nil
+	})
+	if !p.Made.Equal(before.Made) || p.Last < total {
+		t.Errorf("Position = %+v, want that of the journal of %v, with %d records", p, before.Made, total)
 	}
 	for id, n := range seen {
 		if n > 1 {
