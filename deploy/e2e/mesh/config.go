@@ -26,6 +26,9 @@ func (m *Mesh) writeConfigs() {
 	}
 	for _, name := range servers {
 		s := natsserver.Settings{Name: name, Listen: m.Addr(name), Dir: store, TLS: certs.TLS(m.Path("certs"), "nats"), MaxBytes: 2 << 30}
+		if name == NATS {
+			s.Monitor = m.Addr(Monitor)
+		}
 		if m.options.Peers {
 			s.Dir = m.Path("jetstream-" + name)
 			s.Cluster = &natsserver.Cluster{Listen: m.Addr(route(name))}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -52,10 +54,20 @@ func TestJournalIsFull(t *testing.T) {
 			}
 			return nil
 		})
-		// What the message asks for.
+		// What the message asks for. Until then a probe of NATS's health fails, also when
+		// there is room again.
 		free()
+		if code, says := healthz(t, m); code == http.StatusOK || !strings.Contains(says, "no space left") {
+			t.Errorf("NATS's health with room again, before its restart: %d %s", code, says)
+		}
 		m.Terminate(mesh.NATS)
 		m.StartProcess(mesh.NATS)
+		mesh.Eventually(t, 20*time.Second, func() error {
+			if code, says := healthz(t, m); code != http.StatusOK {
+				return fmt.Errorf("NATS's health after its restart: %d %s", code, says)
+			}
+			return nil
+		})
 		mend()
 		exactly(t, m)
 	})
@@ -63,6 +75,21 @@ func TestJournalIsFull(t *testing.T) {
 	t.Run("its data", func(t *testing.T) { journalIsLost(t, m, cloud, dir) })
 	t.Run("its stream", func(t *testing.T) { kinesisIsDeleted(t, m) })
 	t.Run("its registry", func(t *testing.T) { nobodyKnowsTheInstance(t, m, dir) })
+}
+
+// healthz is what a liveness probe of NATS hears.
+func healthz(t *testing.T, m *mesh.Mesh) (code int, says string) {
+	t.Helper()
+	answer, err := http.Get("http://" + m.Addr(mesh.Monitor) + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(text)
 }
 
 // signingKey makes a key in KMS that crypto can sign with.

@@ -32,6 +32,9 @@ const (
 	Capture   = "capture"
 )
 
+// Monitor names where NATS says how it is: http://…/healthz.
+const Monitor = "nats monitor"
+
 // startOrder is the order in which the mesh comes up; nothing depends on it,
 // but a test is faster when nobody has to back off.
 var startOrder = []string{NATS, LocalAWS, Notifier, Crypto, Publisher, Control, Capture}
@@ -140,6 +143,7 @@ func Prepare(t testing.TB, o Options) *Mesh {
 		m.port[route(name)] = freePort(t)
 	}
 	m.port[route(NATS)] = freePort(t)
+	m.port[Monitor] = freePort(t)
 	m.writeConfigs()
 	t.Cleanup(m.stopAll)
 	return m
