@@ -81,6 +81,7 @@ check: check-tidy check-gen check-docs lint ship-check ## Everything but the tes
 lint: .bin/staticcheck
 	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(GO) vet work
+	$(GO) vet -tags bench,e2e,corpus,valgrind ./deploy/e2e/... $(ENGINETEST)
 	.bin/staticcheck work
 
 fmt: ## Format the Go code.

@@ -91,6 +91,7 @@ type Mesh struct {
 
 	options   Options
 	processes map[string]*process
+	dataKeys  map[string][]byte // by ciphertext, as KMS decrypted them
 }
 
 // Start brings a mesh up with its stream started, and takes it down when the

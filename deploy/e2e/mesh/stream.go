@@ -124,6 +124,18 @@ func (m *Mesh) Records(ctx context.Context) ([]Record, error) {
 	return records, nil
 }
 
+// OpenRecord opens one record as it came from Kinesis.
+func (m *Mesh) OpenRecord(ctx context.Context, data []byte) (Record, error) {
+	if m.dataKeys == nil {
+		m.dataKeys = map[string][]byte{}
+	}
+	s, err := m.unwrap(ctx, data, m.dataKeys)
+	if err != nil {
+		return Record{}, err
+	}
+	return s.record()
+}
+
 func (s Sealed) record() (r Record, err error) {
 	plain, err := s.Open()
 	if err != nil {
