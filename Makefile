@@ -27,14 +27,14 @@ build: module ## Build bin/weir, a binary per service, and bin/weir.so, the engi
 	$(GO) build -o bin/ $(foreach m,$(MAINS),./services/$(m)/cmd/$(m))
 
 # Without PostgreSQL's headers the Go half is still built: everything but `weir dev`'s own server works.
-module:
+module: ## Build bin/weir.so alone, the engine module, for pg_config's server.
 	@mkdir -p bin
 	@if [ -f "$$($(PG_CONFIG) --pgxs 2>/dev/null)" ] && command -v cc >/dev/null; then \
 		(cd $(MODULE) && flock Makefile $(MAKE) --no-print-directory -s PG_CONFIG=$(PG_CONFIG)) && cp -p $(MODULE)/weir.so bin/weir.so.new && mv bin/weir.so.new bin/weir.so; \
 	else echo "bin/weir.so is not built: there is no C compiler, or no PostgreSQL server headers; run: make setup"; fi
 
 # What the tests and benches run beside the product: a NATS server of the pinned version, and a reader that discards.
-build-e2e: build
+build-e2e: build ## Build what the tests run beside the product, too.
 	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
 	$(GO) build -o bin/ringsink ./services/capture/cmd/ringsink
 
@@ -78,7 +78,7 @@ bench: build-e2e ## Measure; prints the tables of docs/benchmarks.md.
 
 check: check-tidy check-gen check-docs lint ship-check ## Everything but the tests that a change must pass.
 
-lint: .bin/staticcheck
+lint: .bin/staticcheck ## Look at the Go code: gofmt, vet, staticcheck.
 	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "not formatted, run make fmt:"; echo "$$out"; exit 1; }
 	$(GO) vet work
 	$(GO) vet -tags bench,e2e,corpus,valgrind ./deploy/e2e/... $(ENGINETEST)
@@ -92,7 +92,7 @@ tidy: ## Bring go.work and every go.mod and go.sum in order.
 	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m mod tidy; done
 
 .PHONY: check-tidy check-gen check-docs
-check-tidy:
+check-tidy: ## See that go.mod and go.sum are in order.
 	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m mod tidy -diff || { echo "$$m is not tidy: run make tidy"; exit 1; }; done
 
 # What is tested is built with go.work, what is shipped without it.
@@ -100,7 +100,7 @@ ship-check: ## Build and vet every module alone, as the images do.
 	@set -e; for m in $(MODULES); do GOWORK=off $(GO) -C $$m build -o /dev/null ./...; GOWORK=off $(GO) -C $$m vet ./...; done
 
 # The documents lie outside the test's module, where go test does not see that they changed: hence -count.
-check-docs:
+check-docs: ## See that what the documents name exists.
 	$(GO) test -count=1 ./deploy/e2e/docs
 
 # The schemas and what was generated from them, so that nobody needs buf to see that they belong together.
@@ -111,7 +111,7 @@ gen: .bin/buf .bin/protoc-gen-go .bin/protoc-gen-go-grpc ## Generate proto/gen f
 	.bin/buf generate
 	@$(GENSUM) > proto/gen.sha256
 
-check-gen:
+check-gen: ## See that proto/gen belongs to the schemas.
 	@$(GENSUM) | diff - proto/gen.sha256 >/dev/null || { echo "proto/gen does not belong to the schemas: run make gen"; exit 1; }
 
 TOOL_buf                := github.com/bufbuild/buf/cmd/buf
