@@ -22,20 +22,29 @@
 #include "statement_private.h"
 #include "watch.h"
 
+/* event_of is what its beginning and its end tell alike of a statement. */
+static weir_event
+event_of(const weir_statement *s, enum weir_kind kind)
+{
+	return (weir_event) {
+		.kind = kind,
+		.started = s->started,
+		.statement_id = s->ids.statement,
+		.substatement_id = s->substatement_id,
+		.class = s->verb.class,
+		.command = s->verb.command,
+		.details = &s->details,
+		.has_text = true,
+		.text = s->text,
+		.secrecy = s->secrecy,
+	};
+}
+
 void
 weir_statement_tell_started(const weir_statement *s)
 {
-	weir_event event = {.kind = WEIR_KIND_STARTED};
+	weir_event event = event_of(s, WEIR_KIND_STARTED);
 
-	event.started = s->started;
-	event.statement_id = s->ids.statement;
-	event.substatement_id = s->substatement_id;
-	event.class = s->verb.class;
-	event.command = s->verb.command;
-	event.details = &s->details;
-	event.has_text = true;
-	event.text = s->text;
-	event.secrecy = s->secrecy;
 	weir_event_put(&event, GetCurrentTimestamp(), NULL);
 }
 
@@ -53,18 +62,9 @@ unlink_statement(weir_statement *s)
 void
 weir_statement_close_at(weir_statement *s, const weir_outcome *outcome, TimestampTz now)
 {
-	weir_event event = {.kind = WEIR_KIND_STATEMENT};
+	weir_event event = event_of(s, WEIR_KIND_STATEMENT);
 
 	weir_put_objects_omitted(s);
-	event.started = s->started;
-	event.statement_id = s->ids.statement;
-	event.substatement_id = s->substatement_id;
-	event.class = s->verb.class;
-	event.command = s->verb.command;
-	event.details = &s->details;
-	event.has_text = true;
-	event.text = s->text;
-	event.secrecy = s->secrecy;
 	/* A change that failed affected nothing; rows that were read have been seen. */
 	event.has_rows = s->has_rows && (!outcome || s->verb.class == WEIR_CLASS_READ);
 	event.rows = s->rows;
