@@ -10,7 +10,6 @@
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "postmaster/bgworker.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
@@ -34,9 +33,6 @@ static const struct config_enum_entry boot_policies[] = {
 static int boot_policy = BOOT_BUFFER;
 static char *break_glass_role;
 
-/* Why statements are refused. */
-enum closed { OPEN, UNTOLD, UNHEALTHY, FULL };
-
 /* True from a statement that passed until its transaction ends: its commit has to wait. */
 static bool ran;
 
@@ -53,21 +49,21 @@ static bool glass_broken;
  * Is it closed, and for whom.
  */
 
-static enum closed
-closed(void)
+/* is_closed may wait for room; weir_gate_why says what is wrong. */
+static bool
+is_closed(void)
 {
 	if (weir_ring_mode(&weir_the_ring) == WEIR_MODE_UNTOLD)
-		return boot_policy == BOOT_REFUSE ? UNTOLD : OPEN;
+		return boot_policy == BOOT_REFUSE;
 	if (!weir_fails_closed())
-		return OPEN;
+		return false;
 	if (weir_ring_path(&weir_the_ring) != WEIR_PATH_HEALTHY)
-		return UNHEALTHY;
+		return true;
 	/* Room for the longest event. Capture may be a little behind; that is no reason to refuse. */
 	weir_sync_make_room(weir_ring_largest(&weir_the_ring));
 	CHECK_FOR_INTERRUPTS();
-	if (!weir_ring_has_room(&weir_the_ring, weir_ring_largest(&weir_the_ring)))
-		return FULL;
-	return weir_ring_path(&weir_the_ring) == WEIR_PATH_HEALTHY ? OPEN : UNHEALTHY;
+	return !weir_ring_has_room(&weir_the_ring, weir_ring_largest(&weir_the_ring)) ||
+		weir_ring_path(&weir_the_ring) != WEIR_PATH_HEALTHY;
 }
 
 /*
@@ -150,7 +146,7 @@ weir_gate(weir_statement *s, const Node *utility)
 	if (exempt())
 		return;
 	if (!weir_ends_transaction(utility)) {
-		if (closed() == OPEN) {
+		if (!is_closed()) {
 			glass_broken = false;
 			ran = true;
 		} else if (breaks_glass()) {
