@@ -59,7 +59,7 @@ func (r *Ring) Durable() Durable { return *r.durable.Load() }
 // lies before the tail, and a capture that comes back must not begin there.
 func (r *Ring) checkpoint(p Position, d Durable) error {
 	return guarded(r.mem, func() error {
-		if stored := r.stored.Load(); p.Number < stored || p.Tail%frameAlign != 0 || d.Number > p.Number {
+		if stored := r.last.Load().Number; p.Number < stored || p.Tail%frameAlign != 0 || d.Number > p.Number {
 			return fault.As(fault.Invalid, fmt.Errorf("a checkpoint at number %d, offset %d, after one at number %d",
 				p.Number, p.Tail, stored))
 		}
@@ -85,7 +85,6 @@ func (r *Ring) publish(p Position, d Durable) {
 	r.h.tail.Store(p.Tail)
 	r.h.stored.Store(p.Number)
 	r.h.durable.Store(d.Number)
-	r.stored.Store(p.Number)
 	r.last.Store(&p)
 	r.durable.Store(&d)
 	r.wake(from, d.Number)
@@ -121,7 +120,6 @@ func loadHash(from *[4]atomic.Uint64) (hash [32]byte) {
 // and the next checkpoint mends it.
 func (r *Ring) resume() error {
 	p, d := r.load()
-	r.stored.Store(p.Number)
 	r.last.Store(&p)
 	r.durable.Store(&d)
 	head := r.head()

@@ -110,7 +110,7 @@ func (r *Ring) loadCut() cut {
 }
 
 // cutOutstanding says whether no checkpoint covers the cut yet.
-func (r *Reader) cutOutstanding() bool { return r.cut.last > r.ring.stored.Load() }
+func (r *Reader) cutOutstanding() bool { return r.cut.last > r.ring.last.Load().Number }
 
 // makeCut writes the cut down, and tells it.
 func (r *Reader) makeCut(c cut) Item {

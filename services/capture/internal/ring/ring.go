@@ -53,9 +53,7 @@ type Ring struct {
 	size  uint64 // of data; the header's own is not believed again
 	epoch uint64
 
-	// stored is the number of the newest checkpoint: a copy that nobody else can write.
-	stored atomic.Uint64
-	// last and durable are what the newest checkpoint says: copies too.
+	// last and durable are what the newest checkpoint says: copies that nobody else can write.
 	last    atomic.Pointer[Position]
 	durable atomic.Pointer[Durable]
 	// naps is 1 while the reader is in Nap.
