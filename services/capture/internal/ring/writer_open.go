@@ -153,26 +153,27 @@ func (w *Writer) begin(o WriterOptions) {
 // recover mends what a Writer that was killed left. Put writes a payload before head moves over it, so a frame that lies
 // before head is whole whether or not it was committed: nothing is torn.
 func (w *Writer) recover() {
-	head, number := w.h.head.Load(), w.h.number.Load()
-	for at := w.h.tail.Load(); at < head && head-at <= w.size && at%frameAlign == 0; {
-		b := w.data[at%w.size:]
-		length, kind := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[16:])
-		if frameSize(length) > min(uint64(len(b)), head-at) {
-			break // no frame: the reader finds it, and tells
-		}
-		if kind != kindPad {
+	number := w.h.number.Load()
+	for b := range w.frames {
+		if binary.LittleEndian.Uint32(b[16:]) != kindPad {
 			number = max(number, binary.LittleEndian.Uint64(b[8:]))
 		}
-		at += frameSize(length)
 	}
 	w.h.number.Store(number)
+	for b := range w.frames {
+		(*atomic.Uint32)(unsafe.Pointer(&b[0])).CompareAndSwap(frameReserved, frameCommitted)
+	}
+}
+
+// frames are those from tail to head, up to what is none: the reader finds that, and tells.
+func (w *Writer) frames(yield func(b []byte) bool) {
+	head := w.h.head.Load()
 	for at := w.h.tail.Load(); at < head && head-at <= w.size && at%frameAlign == 0; {
 		b := w.data[at%w.size:]
-		length := binary.LittleEndian.Uint32(b[4:])
-		if frameSize(length) > min(uint64(len(b)), head-at) {
-			break
+		size := frameSize(binary.LittleEndian.Uint32(b[4:]))
+		if size > min(uint64(len(b)), head-at) || !yield(b) {
+			return
 		}
-		(*atomic.Uint32)(unsafe.Pointer(&b[0])).CompareAndSwap(frameReserved, frameCommitted)
-		at += frameSize(length)
+		at += size
 	}
 }
