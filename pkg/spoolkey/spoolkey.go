@@ -17,6 +17,7 @@ package spoolkey
 import (
 	"crypto/ecdh"
 	"crypto/hpke"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
@@ -102,6 +103,27 @@ func (p *Public) Seal(b Binding, plaintext []byte) ([]byte, error) {
 type Ring struct {
 	public *Public
 	keys   map[string]hpke.PrivateKey
+}
+
+// CreateFile makes a key and writes it to a file of its own, as openssl genpkey
+// does. It replaces none: what was sealed to a key that is gone never opens.
+func CreateFile(name string) error {
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return fmt.Errorf("making a spool key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("making a spool key: %w", err)
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing a spool key: %w", err)
+	}
+	if err := errors.Join(pem.Encode(file, &pem.Block{Type: "PRIVATE KEY", Bytes: der}), file.Close()); err != nil {
+		return fmt.Errorf("writing a spool key: %w", err)
+	}
+	return nil
 }
 
 // OpenFile reads X25519 keys: PEM of PKCS #8, one block a key, as openssl

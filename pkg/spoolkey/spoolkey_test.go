@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,6 +130,21 @@ func TestKeysAreChanged(t *testing.T) {
 	}
 	if got, err := after.Open(before.Public().ID(), binding, sealed); err != nil || string(got) != "x" {
 		t.Errorf("what was sealed before the change: %q, %v", got, err)
+	}
+}
+
+// A key that is made is one to seal to, and the file of another is left alone.
+func TestKeyIsMadeOnce(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "spool.pem")
+	if err := spoolkey.CreateFile(name); err != nil {
+		t.Fatal(err)
+	}
+	made := open(t, name).Public().ID()
+	if info, err := os.Stat(name); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the file is %v, %v; want it for its owner alone", info.Mode(), err)
+	}
+	if err := spoolkey.CreateFile(name); !errors.Is(err, fs.ErrExist) || open(t, name).Public().ID() != made {
+		t.Errorf("CreateFile where there is one = %v, want that it exists, and the same key", err)
 	}
 }
 

@@ -2,10 +2,6 @@ package mesh_test
 
 import (
 	"bytes"
-	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,22 +11,15 @@ import (
 	"time"
 
 	"github.com/weir-das/weir/deploy/e2e/mesh"
+	"github.com/weir-das/weir/pkg/spoolkey"
 )
 
 // Crypto is dead for longer than the ring lasts, and capture is killed meanwhile
 // and comes back while crypto is still away: with a spool no event is lost, and
 // nothing of them can be read on the database's host.
 func TestSpoolOutlastsTheRing(t *testing.T) {
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	keys, dir := filepath.Join(t.TempDir(), "spool.pem"), filepath.Join(t.TempDir(), "spool")
-	if err := os.WriteFile(keys, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := spoolkey.CreateFile(keys); err != nil {
 		t.Fatal(err)
 	}
 	const ring = 1 << 20

@@ -2,10 +2,6 @@ package pipeline_test
 
 import (
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -22,16 +18,8 @@ import (
 // spoolKeys makes a key and the private half of it.
 func spoolKeys(t *testing.T) *spoolkey.Ring {
 	t.Helper()
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(t.TempDir(), "spool.pem")
-	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	if err := spoolkey.CreateFile(name); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := spoolkey.OpenFile(name)

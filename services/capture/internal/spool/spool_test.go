@@ -4,10 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,22 +49,15 @@ func open(t testing.TB, dir string, limit int64) *spool.Spool {
 // keyed makes keys, and puts the public one where a spool in dir finds it.
 func keyed(t testing.TB, dir string) *spoolkey.Ring {
 	t.Helper()
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(t.TempDir(), "spool.pem")
-	if err := errors.Join(
-		os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(dir, "public.key"), key.PublicKey().Bytes(), 0o600)); err != nil {
+	if err := spoolkey.CreateFile(name); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := spoolkey.OpenFile(name)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "public.key"), keys.Public().Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return keys

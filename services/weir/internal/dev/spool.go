@@ -1,16 +1,13 @@
 package dev
 
 import (
-	"crypto/ecdh"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/weir-das/weir/pkg/spoolkey"
 	"github.com/weir-das/weir/services/capture"
 )
 
@@ -35,23 +32,8 @@ func openSpool(d *directory, size Size) (spool, error) {
 		}
 		s.config.MaxBytes = left
 	}
-	_, err := os.Stat(s.keyFile)
-	switch {
-	case err == nil:
-		return s, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return spool{}, fmt.Errorf("the spool's key: %w", err)
-	}
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		return spool{}, fmt.Errorf("making the spool's key: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return spool{}, fmt.Errorf("making the spool's key: %w", err)
-	}
-	if err := os.WriteFile(s.keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
-		return spool{}, fmt.Errorf("writing the spool's key: %w", err)
+	if err := spoolkey.CreateFile(s.keyFile); err != nil && !errors.Is(err, fs.ErrExist) {
+		return spool{}, err
 	}
 	return s, nil
 }
