@@ -75,6 +75,35 @@ func (c *control) WatchInstance(_ *controlv1.WatchInstanceRequest, out grpc.Serv
 	return status.Error(codes.Unavailable, "this connection is old, take another")
 }
 
+// serve serves c until the test ends, and returns a client of it.
+func (c *control) serve(t *testing.T) controlv1.ControlServiceClient {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	controlv1.RegisterControlServiceServer(server, c)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(lis) })
+	t.Cleanup(func() { conn.Close(); server.Stop(); wg.Wait() })
+	return controlv1.NewControlServiceClient(conn)
+}
+
+// run runs l until the test ends, or the function that it returns is called.
+func run(t *testing.T, l *link.Link) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = l.Run(ctx) })
+	stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
 // after returns when so many more streams have been opened.
 func (c *control) after(t *testing.T, streams int, away bool) {
 	t.Helper()
@@ -117,24 +146,10 @@ func (s *said) count(text string) int {
 // away is, once.
 func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
 	c := &control{}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	controlv1.RegisterControlServiceServer(server, c)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	log := &said{}
-	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+	l := link.New(c.serve(t), "demo", "demo-1",
 		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(lis) })
-	wg.Go(func() { _ = l.Run(ctx) })
-	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
+	run(t, l)
 
 	c.after(t, 5, false)
 	if n := log.count("control is away"); n != 0 {
@@ -154,25 +169,11 @@ func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
 // new one takes its place, though answers are lost.
 func TestTheEpochBeforeIsHeardOf(t *testing.T) {
 	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60}, lose: 2}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	controlv1.RegisterControlServiceServer(server, c)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	heard := make(chan *controlv1.InstanceReport, 10)
-	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+	l := link.New(c.serve(t), "demo", "demo-1",
 		func() *controlv1.InstanceReport { return &controlv1.InstanceReport{Epoch: 2, Number: 5} },
 		func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(lis) })
-	wg.Go(func() { _ = l.Run(ctx) })
-	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
+	run(t, l)
 	select {
 	case last := <-heard:
 		if last.GetEpoch() != 1 || last.GetNumber() != 70 || last.GetDurable() != 60 {
@@ -202,26 +203,13 @@ func TestTheEpochBeforeIsHeardOf(t *testing.T) {
 func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
 	seen := timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60, ReportedAt: seen}}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	controlv1.RegisterControlServiceServer(server, c)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(lis) })
-	defer func() { conn.Close(); server.Stop(); wg.Wait() }()
+	client := c.serve(t)
 	for _, ring := range []*controlv1.InstanceReport{{Generation: 1}, {Generation: 2}, {Generation: 3, Epoch: 2, Number: 5, EngineRunning: true}} {
 		heard := make(chan *controlv1.InstanceReport, 10)
-		l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+		l := link.New(client, "demo", "demo-1",
 			func() *controlv1.InstanceReport { return proto.CloneOf(ring) },
 			func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
-		ctx, cancel := context.WithCancel(context.Background())
-		wg.Go(func() { _ = l.Run(ctx) })
+		stop := run(t, l)
 		var last *controlv1.InstanceReport
 		for deadline := time.Now().Add(30 * time.Second); last.GetGeneration() != ring.GetGeneration(); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -231,7 +219,7 @@ func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
 			last = c.last
 			c.mu.Unlock()
 		}
-		cancel()
+		stop()
 		if ring.GetEpoch() != 0 {
 			if before := <-heard; before.GetEpoch() != 1 || before.GetNumber() != 70 || before.GetDurable() != 60 || !before.GetSeenAt().AsTime().Equal(seen.AsTime()) {
 				t.Errorf("heard %v, want what was seen last of epoch 1", before)
@@ -253,27 +241,13 @@ func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
 func TestWhatControlHasForgottenIsStillWanted(t *testing.T) {
 	wish := &controlv1.Desired{InstanceResourceId: "db-A", Generation: 3, Recording: true}
 	c := &control{wish: wish}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	controlv1.RegisterControlServiceServer(server, c)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	log := &said{}
-	l := link.New(controlv1.NewControlServiceClient(conn), "demo", "demo-1",
+	l := link.New(c.serve(t), "demo", "demo-1",
 		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
 	l.SetPatience(10 * time.Millisecond)
 	told := make(chan string, 10)
 	l.Unknown = func(_ time.Time, why string) { told <- why }
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(lis) })
-	wg.Go(func() { _ = l.Run(ctx) })
-	defer func() { cancel(); conn.Close(); server.Stop(); wg.Wait() }()
+	run(t, l)
 	set := func(unknown bool, wish *controlv1.Desired) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
