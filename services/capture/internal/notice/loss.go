@@ -37,15 +37,9 @@ func (t *Teller) Losing(epoch, first, through uint64, from time.Time, cause stri
 	}
 }
 
-// Gap tells that the numbers first to last have no record, which the journal has
-// on its disk: the ring's count up to last has them. Gaps come in the order of
-// their numbers, once each.
-func (t *Teller) Gap(epoch, first, last uint64, from, to time.Time, cause string) {
-	t.Missing(epoch, first, last, last-first+1, from, to, cause)
-}
-
-// Missing is Gap where other numbers lie between first and last that have a
-// record, or were told: count are missing.
+// Missing tells that count of the numbers first to last have no record, which the
+// journal has on its disk: the ring's count up to last has them. The others have a
+// record, or were told. Losses come in the order of their numbers, once each.
 func (t *Teller) Missing(epoch, first, last, count uint64, from, to time.Time, cause string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
