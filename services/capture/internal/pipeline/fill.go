@@ -49,9 +49,7 @@ func (p *pipeline) addGap(item ring.Item, now time.Time) {
 	r := p.room(0, now, item.From)
 	r.addGap(das.Gap{First: item.First, Last: item.Last, From: item.From, To: item.To, Cause: item.Cause.String()})
 	p.losses.add(item, now)
-	if p.cfg.Witness != nil {
-		p.cfg.Witness.Losing(p.epoch, item.First, item.Last, item.From, item.Cause.String())
-	}
+	p.cfg.Witness.Losing(p.epoch, item.First, item.Last, item.From, item.Cause.String())
 	p.added(r)
 }
 

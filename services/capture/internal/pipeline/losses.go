@@ -61,18 +61,15 @@ func (r *record) lose(l loss) {
 	r.losses = append(r.losses, l)
 }
 
-// witness tells of what has just become durable. It comes after the checkpoint:
-// whoever dies in between leaves it to the ring's count, and nothing is told twice.
-func (p *pipeline) witness(front []*record, through uint64) {
-	if p.cfg.Witness == nil {
-		return
-	}
-	for _, r := range front {
+// missing tells the witness of the losses in records that are behind the ring's
+// tail now. It comes after the checkpoint: whoever dies in between leaves it to
+// the ring's count, and nothing is told twice.
+func (p *pipeline) missing(records []*record) {
+	for _, r := range records {
 		for _, l := range r.losses {
 			p.cfg.Witness.Missing(p.epoch, l.first, l.last, l.count, l.from, l.to, l.cause)
 		}
 	}
-	p.cfg.Witness.Durable(p.epoch, through)
 }
 
 func (l *losses) tell(now time.Time) {

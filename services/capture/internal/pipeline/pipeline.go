@@ -76,7 +76,7 @@ type Config struct {
 	Hop      *obs.Hop
 	Tracer   trace.Tracer
 	Log      *slog.Logger
-	// Witness hears of sessions that go on before their records are durable.
+	// Witness hears of loss, and of sessions that go on before their records are durable.
 	Witness Witness
 	// Spool takes what the ring has no room for while the path is down. May be nil.
 	Spool *spool.Spool

@@ -55,7 +55,8 @@ func (p *pipeline) advance() error {
 	p.notary.head.Store(&head{end.Number, end.Hash})
 	p.cfg.Progress.Durable.Store(end.Number)
 	p.cfg.Progress.Lost.Store(end.Lost)
-	p.witness(front, end.Number)
+	p.missing(front)
+	p.cfg.Witness.Durable(p.epoch, end.Number)
 	return nil
 }
 

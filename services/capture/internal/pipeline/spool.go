@@ -141,9 +141,6 @@ func (p *pipeline) collect() error {
 
 // witnessSpool tells of what came out of the spool, and of what should have.
 func (p *pipeline) witnessSpool(first, last, lost uint64) {
-	if p.cfg.Witness == nil {
-		return
-	}
 	if lost > 0 {
 		now := time.Now()
 		p.cfg.Witness.Missing(p.epoch, first, last, lost, now, now, das.CauseRefused)
@@ -242,13 +239,6 @@ func (p *pipeline) stored(n int) error {
 		return fmt.Errorf("moving the tail to %d: %w", end.Number, err)
 	}
 	p.cfg.Progress.Lost.Store(end.Lost)
-	// The gaps in them are in the ring's count now, and will be told by the stream.
-	if p.cfg.Witness != nil {
-		for _, r := range spooled {
-			for _, l := range r.losses {
-				p.cfg.Witness.Missing(p.epoch, l.first, l.last, l.count, l.from, l.to, l.cause)
-			}
-		}
-	}
+	p.missing(spooled) // the gaps in them will be told by the stream
 	return nil
 }
