@@ -30,7 +30,7 @@ func (s *Spool) Begin(epoch uint64, m Mark) error {
 // disk; for those that are not, and everything after them, there is an error:
 // ErrFull, ErrNoKey, or what the disk says. No part of them stays.
 func (s *Spool) Append(records []Record) (int, error) {
-	key := s.key.get()
+	key := s.key.Load()
 	if key == nil {
 		return 0, ErrNoKey
 	}

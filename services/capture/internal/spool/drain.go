@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -114,10 +115,7 @@ type parcel struct {
 // are missing or damaged, and what is delivered already is left out.
 func (s *Spool) parcels(entries []entry) []*parcel {
 	s.mu.Lock()
-	through := make(map[uint64]Mark, len(s.marks))
-	for epoch, m := range s.marks {
-		through[epoch] = m
-	}
+	through := maps.Clone(s.marks)
 	s.mu.Unlock()
 	var parcels []*parcel
 	for _, e := range entries {

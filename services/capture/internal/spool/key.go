@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/obs"
 	"github.com/weir-das/weir/pkg/spoolkey"
 	cryptov1 "github.com/weir-das/weir/proto/gen/weir/crypto/v1"
 )
@@ -24,13 +24,6 @@ const (
 	keyWait  = 5 * time.Second
 )
 
-// keyHolder has the key to seal to; nil while none is known.
-type keyHolder struct {
-	key atomic.Pointer[spoolkey.Public]
-}
-
-func (k *keyHolder) get() *spoolkey.Public { return k.key.Load() }
-
 // loadKey takes the key that was told last time.
 func (s *Spool) loadKey() {
 	raw, err := os.ReadFile(filepath.Join(s.dir, keyFile))
@@ -42,10 +35,10 @@ func (s *Spool) loadKey() {
 		key, err = spoolkey.ParsePublic(raw)
 	}
 	if err != nil {
-		s.log.Warn("the spool's public key cannot be read; asking crypto for it", "err", err)
+		s.log.Warn("the spool's public key cannot be read; asking crypto for it", obs.KeyErr, err)
 		return
 	}
-	s.key.key.Store(key)
+	s.key.Store(key)
 }
 
 // KeepKey asks crypto for the key to seal to, until ctx ends.
@@ -63,12 +56,12 @@ func (s *Spool) KeepKey(ctx context.Context, crypto cryptov1.CryptoServiceClient
 			told = ""
 			continue
 		}
-		if s.key.get() == nil {
+		if s.key.Load() == nil {
 			wait = keySoon
 		}
-		if ctx.Err() == nil && err.Error() != told && s.key.get() == nil {
+		if ctx.Err() == nil && err.Error() != told && s.key.Load() == nil {
 			told = err.Error()
-			s.log.Warn("the spool cannot be used yet: an outage that is longer than the ring lasts loses events", "err", err)
+			s.log.Warn("the spool cannot be used yet: an outage that is longer than the ring lasts loses events", obs.KeyErr, err)
 		}
 	}
 }
@@ -89,10 +82,10 @@ func (s *Spool) askKey(ctx context.Context, crypto cryptov1.CryptoServiceClient)
 	if err != nil {
 		return err
 	}
-	if was := s.key.get(); was != nil && was.ID() == key.ID() {
+	if was := s.key.Load(); was != nil && was.ID() == key.ID() {
 		return nil
 	}
-	s.key.key.Store(key)
+	s.key.Store(key)
 	s.log.Info("the spool is sealed to crypto's key", "key", key.ID())
 	return writeWhole(filepath.Join(s.dir, keyFile), key.Bytes())
 }

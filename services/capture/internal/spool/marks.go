@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/weir-das/weir/pkg/obs"
 )
 
 const (
@@ -64,7 +66,7 @@ func (s *Spool) loadMarks() error {
 	}
 	var all []mark
 	if err := json.Unmarshal(text, &all); err != nil {
-		s.log.Warn("what the spool says of what is delivered cannot be read", "file", marksFile, "err", err)
+		s.log.Warn("what the spool says of what is delivered cannot be read", "file", marksFile, obs.KeyErr, err)
 		return nil
 	}
 	for _, m := range all {

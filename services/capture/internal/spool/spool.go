@@ -25,11 +25,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weir-das/weir/pkg/fault"
+	"github.com/weir-das/weir/pkg/spoolkey"
 	capturev1 "github.com/weir-das/weir/proto/gen/weir/capture/v1"
 )
 
@@ -63,7 +65,7 @@ type Spool struct {
 	lock  *os.File
 	more  chan struct{} // has room for one: there may be a segment to drain
 
-	key keyHolder
+	key atomic.Pointer[spoolkey.Public] // to seal to; nil while none is known
 
 	// file is the segment that is being written, nil when there is none. It
 	// belongs to Append.
