@@ -24,6 +24,15 @@ func traceOf(before []byte) trace {
 	return trace{uint32(len(before)), crc32.Checksum(before, castagnoli)}
 }
 
+// traceAt is the trace of what lies before an offset of a file.
+func traceAt(file *os.File, offset int64) (trace, error) {
+	before := make([]byte, min(traceLength, offset))
+	if _, err := file.ReadAt(before, offset-int64(len(before))); err != nil {
+		return trace{}, err
+	}
+	return traceOf(before), nil
+}
+
 // errCut says that a file does not go on where it was read last: it was truncated, and maybe written again.
 var errCut = errors.New("the file was truncated, or replaced by another one, before it was read to its end")
 
@@ -137,11 +146,11 @@ func (c *cursor) pass(record func(b []byte, tooLong bool) (int, error)) (s step,
 			return s, err
 		}
 		behind := c.passed + int64(end)
-		tail := make([]byte, min(traceLength, behind))
-		if _, err := c.file.ReadAt(tail, behind-int64(len(tail))); err != nil {
+		t, err := traceAt(c.file, behind)
+		if err != nil {
 			return s, fmt.Errorf("reading behind a long record: %w", err)
 		}
-		c.offset, c.trace, c.size = behind, traceOf(tail), usualChunk
+		c.offset, c.trace, c.size = behind, t, usualChunk
 		return step{records: 1}, nil
 	}
 }

@@ -113,11 +113,9 @@ func (f *Follower) begin() error {
 			if f.cursor.offset, err = lastBoundary(f.cursor.file, f.parser.json); err != nil {
 				return err
 			}
-			before := make([]byte, min(traceLength, f.cursor.offset))
-			if _, err := f.cursor.file.ReadAt(before, f.cursor.offset-int64(len(before))); err != nil {
+			if f.cursor.trace, err = traceAt(f.cursor.file, f.cursor.offset); err != nil {
 				return err
 			}
-			f.cursor.trace = traceOf(before)
 		}
 	}
 	return f.keep()
