@@ -4,9 +4,11 @@
 //
 // It holds no state worth saving: what is not on the journal's disk is still in
 // the ring, or sealed in the spool where it has one; the chain's state is in the
-// ring, and so is what control wanted last. Kill it and start it again.
+// ring, and so are what control wanted last and what the journal had handed on.
+// Kill it and start it again.
 //
-// Before: engine/postgres and engine/ring, inside the server.
+// Before: engine/postgres and engine/ring, inside the server, or where it has no
+// module internal/pgauditlog.
 // Next: internal/ring, then internal/pipeline, and so on to services/crypto.
 package capture
 

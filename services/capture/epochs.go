@@ -113,7 +113,7 @@ func (w *lossWatch) look(s *station, r *ring.Ring, status ring.Status) {
 	grown := status.Lost > w.lost
 	if w.at.IsZero() { // what was lost before this capture came is told when it is read, or has been
 		w.number, w.at = status.Durable, now
-		grown = status.Lost > s.progressLost(r)
+		grown = status.Lost > r.Reader().Position().Lost
 	}
 	// Once more after the last growth: the number was read before the count.
 	if grown || w.again {
@@ -126,9 +126,6 @@ func (w *lossWatch) look(s *station, r *ring.Ring, status ring.Status) {
 	w.again = grown
 	w.lost, w.number, w.at = status.Lost, status.Number, now
 }
-
-// progressLost is what the ring's checkpoint says is lost.
-func (s *station) progressLost(r *ring.Ring) uint64 { return r.Reader().Position().Lost }
 
 // ringPatience is how long a ring may be missing before that is told: a server
 // that is restarted makes one.

@@ -22,7 +22,7 @@ const (
 
 // journey follows what was acknowledged on its way through the journal, and tells
 // what is lost when another journal is found in its place. It belongs to the
-// goroutine of follow, one at a time; what it keeps lies in the ring.
+// goroutine of followJournal, one at a time; what it keeps lies in the ring.
 type journey struct {
 	transit transit.Transit
 	// told says of each loss whether the notifier has it. Until then the ring

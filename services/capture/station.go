@@ -42,8 +42,8 @@ type station struct {
 	epochs   epochs
 	journey  journey
 
-	// mu guards ring and generation, which others read for reports, and what lies
-	// in the ring's settings.
+	// mu guards ring and carried, which others read for reports, and what lies in
+	// the ring's settings: wanted, known and kept.
 	mu      sync.Mutex
 	ring    *ring.Ring         // nil while there is none
 	carried *controlv1.Desired // what is wanted, as far as carried out

@@ -10,7 +10,8 @@
 //
 // It does not bound how many records it holds: its caller's window does.
 //
-// Before: internal/pipeline, which closes records and owns them.
+// Before: internal/pipeline, which closes records and owns them, and
+// internal/spool, which hands on the sealed ones that it kept.
 // Next: services/crypto/internal/seal, at the other end of the stream.
 package outbox
 
