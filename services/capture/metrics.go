@@ -50,7 +50,7 @@ func (s *station) observe(tel *obs.Telemetry) error {
 		}
 		o.ObserveInt64(lost, int64(s.progress.Lost.Load()))
 		o.ObserveInt64(unnumbered, int64(status.Unnumbered))
-		o.ObserveInt64(used, int64(status.Head-min(status.Tail, status.Head)))
+		o.ObserveInt64(used, int64(status.Used()))
 		o.ObserveInt64(size, int64(status.Size))
 		up := int64(0)
 		if status.State == ring.EngineRunning {

@@ -159,7 +159,7 @@ func (s *statusServer) GetStatus(context.Context, *capturev1.GetStatusRequest) (
 		Durable:       status.Durable,
 		Lost:          s.station.progress.Lost.Load(),
 		RingBytes:     status.Size,
-		RingUsedBytes: status.Head - min(status.Tail, status.Head),
+		RingUsedBytes: status.Used(),
 		EngineState:   capturev1.EngineState(status.State),
 		Mode:          capturev1.Mode(status.Mode),
 		EngineVersion: engineVersion(status),

@@ -159,7 +159,7 @@ func (p *pipeline) spill(now time.Time, ending bool) error {
 	if err != nil {
 		return err
 	}
-	if used := status.Head - min(status.Tail, status.Head); !ending && used < status.Size/100*spoolShare {
+	if !ending && status.Used() < status.Size/100*spoolShare {
 		return nil
 	}
 	d := p.durable()

@@ -71,6 +71,9 @@ type Status struct {
 	Waiting         int // sessions that wait now
 }
 
+// Used is how many bytes of events are in the ring and not stored elsewhere.
+func (s Status) Used() uint64 { return s.Head - min(s.Tail, s.Head) }
+
 // Status reads the header.
 func (r *Ring) Status() (s Status, err error) {
 	state, err := r.engineState()
