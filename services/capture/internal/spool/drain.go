@@ -160,7 +160,7 @@ func lost(beside *capturev1.SpoolEntry, first, last uint64, before, after []byte
 			KmsKeyId: beside.GetKmsKeyId(), KinesisStream: beside.GetKinesisStream(), Version: beside.GetVersion(),
 		},
 		out: &outbox.Record{
-			Plaintext: das.AppendRecord(nil, beside.GetClusterResourceId(), beside.GetInstanceResourceId(), []byte(das.HeartbeatList), &extension),
+			Plaintext: das.AppendHeartbeat(nil, beside.GetClusterResourceId(), beside.GetInstanceResourceId(), &extension),
 			MessageID: fmt.Sprintf("%s/%d/%d-%d/lost", beside.GetInstanceResourceId(), beside.GetEpoch(), first, last),
 			// One shard is as good as another.
 			PartitionKey: beside.GetInstanceResourceId() + "/0",
