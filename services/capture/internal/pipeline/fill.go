@@ -30,10 +30,12 @@ func (p *pipeline) readOne(now time.Time) (bool, error) {
 		return true, nil
 	}
 	detail := p.cfg.Renderer.Detail()
-	r := p.room(len(elements)+detailSize(detail), now, item.Time)
+	size := detailSize(detail)
+	r := p.room(len(elements)+size, now, item.Time)
 	p.crowd.saw(p.cfg.Renderer.PID())
 	if count > 0 {
-		r.addEvent(item.Number, elements, count, truncated, detail)
+		r.addEvent(item.Number, elements, count, truncated)
+		r.addDetail(detail, size)
 	} else {
 		started, notice := p.cfg.Renderer.Beside()
 		r.addBeside(item.Number, elements, started, notice, truncated)

@@ -44,8 +44,8 @@ type record struct {
 // empty says whether the record has nothing to tell.
 func (r *record) empty() bool { return r.events == 0 && r.lost == 0 }
 
-// addEvent appends the elements of one number, and what there is of it beside them: detail may be nil.
-func (r *record) addEvent(number uint64, elements []byte, count int, truncated []das.Truncation, detail *das.Detail) {
+// addEvent appends the elements of one number.
+func (r *record) addEvent(number uint64, elements []byte, count int, truncated []das.Truncation) {
 	if len(r.list) > 0 {
 		r.list = append(r.list, ',')
 	}
@@ -54,10 +54,6 @@ func (r *record) addEvent(number uint64, elements []byte, count int, truncated [
 		r.numbers = append(r.numbers, number)
 	}
 	r.truncated = append(r.truncated, truncated...)
-	if detail != nil {
-		r.details = append(r.details, *detail)
-		r.beside += detailSize(detail)
-	}
 	r.last = r.last.Event(number, elements)
 	r.account(number, number)
 	r.events++
@@ -76,6 +72,15 @@ func (r *record) addBeside(number uint64, object []byte, started *das.Started, n
 	r.last = r.last.Event(number, object)
 	r.account(number, number)
 	r.events++
+}
+
+// addDetail appends what there is of an event beside its elements, and takes so
+// many bytes; nil where there is nothing.
+func (r *record) addDetail(detail *das.Detail, size int) {
+	if detail != nil {
+		r.details = append(r.details, *detail)
+		r.beside += size
+	}
 }
 
 // detailSize is what a detail takes, rendered; nil takes nothing.
