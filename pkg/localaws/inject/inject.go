@@ -5,6 +5,7 @@
 package inject
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -111,4 +112,17 @@ func (p *Plan) Next(op string, perRecord bool) (Hit, bool) {
 		return h, true
 	}
 	return Hit{}, false
+}
+
+// Befall is Next, and waits for the fault's delay. What it returns is still to be done to the call: nothing where the fault
+// was the delay alone.
+func (p *Plan) Befall(ctx context.Context, op string, perRecord bool) (Hit, bool) {
+	h, hit := p.Next(op, perRecord)
+	if hit && h.Delay > 0 {
+		select {
+		case <-time.After(h.Delay):
+		case <-ctx.Done():
+		}
+	}
+	return h, hit && !h.DelayOnly
 }

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/weir-das/weir/pkg/localaws/inject"
 	"github.com/weir-das/weir/pkg/localaws/internal/wire"
@@ -77,14 +76,7 @@ func (s *Service) Call(ctx context.Context, form url.Values) ([]byte, error) {
 	if !known {
 		return nil, &wire.Error{Code: "InvalidAction", Message: fmt.Sprintf("The action %s is not valid for this endpoint.", action), Status: http.StatusBadRequest}
 	}
-	hit, faulty := s.faults.Next(action, false)
-	if faulty && hit.Delay > 0 {
-		select {
-		case <-time.After(hit.Delay):
-		case <-ctx.Done():
-		}
-	}
-	faulty = faulty && !hit.DelayOnly
+	hit, faulty := s.faults.Befall(ctx, action, false)
 	fault := wire.Fault(hit.Code, hit.Message)
 	if faulty && !hit.Lost {
 		return nil, fault

@@ -49,14 +49,7 @@ func (s *Set) Knows(name string) bool { _, ok := s.Operations[name]; return ok }
 // Call carries out an operation that Knows knows and writes its answer; or returns an error that is a *wire.Error.
 func (s *Set) Call(ctx context.Context, name string, body wire.Value, cbor bool, out *wire.Writer) error {
 	op := s.Operations[name]
-	hit, faulty := s.Faults.Next(name, op.PerRecord)
-	if faulty && hit.Delay > 0 {
-		select {
-		case <-time.After(hit.Delay):
-		case <-ctx.Done():
-		}
-	}
-	faulty = faulty && !hit.DelayOnly
+	hit, faulty := s.Faults.Befall(ctx, name, op.PerRecord)
 	fault := wire.Fault(hit.Code, hit.Message)
 	whole := faulty && hit.Record == nil
 	if whole && !hit.Lost {
