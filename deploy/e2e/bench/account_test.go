@@ -88,8 +88,7 @@ func columnMedian(rows [][]float64, column int) float64 {
 	for _, row := range rows {
 		values = append(values, row[column])
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
+	return middle(values)
 }
 
 // account is nanoseconds an event for each step, their sum, and its share of the server's time in percent.
