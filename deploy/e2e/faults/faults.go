@@ -103,8 +103,7 @@ func Start(t *testing.T, o Options) *World {
 		"WEIR_CRYPTO_KEY_MAX_AGE=1s", // so that KMS is needed while a test runs
 		"WEIR_CRYPTO_SIGNING_KEY_FILE="+w.signingKey(),
 	)
-	args := []string{"stream", "start", "--cluster", "test", "--kms-key", w.Mesh.KMSKeyID, "--mode", o.Mode, "--wait"}
-	w.Mesh.MustWeir(args...)
+	w.Mesh.StartStream("--mode", o.Mode)
 	w.load = newWorkload(w)
 	return w
 }
