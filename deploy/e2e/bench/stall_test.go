@@ -45,7 +45,7 @@ func TestStall(t *testing.T) {
 		for i := range who {
 			name := who[(i+round)%len(who)]
 			p99[name] = append(p99[name], stallOnce(t, m, name))
-			waitDurable(t, m)
+			m.Durable(t)
 		}
 	}
 	base := median(p99[""])
@@ -135,15 +135,4 @@ func readLatencies(t *testing.T, prefix string) []time.Duration {
 func median(all []time.Duration) time.Duration {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[len(sorted)/2]
-}
-
-func waitDurable(t *testing.T, m *mesh.Mesh) {
-	t.Helper()
-	m.Eventually(60*time.Second, func() error {
-		n, err := m.Numbers()
-		if err == nil && n.Durable != n.Number {
-			err = fmt.Errorf("number %d, durable %d", n.Number, n.Durable)
-		}
-		return err
-	})
 }

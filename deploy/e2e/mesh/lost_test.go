@@ -29,7 +29,7 @@ func journalIsLost(t *testing.T, m *mesh.Mesh, aws *cloud, dir string) {
 	for i := range 20 {
 		m.Psql("postgres", fmt.Sprintf("SELECT 'lost %d';", i))
 	}
-	held := durable(t, m)
+	held := m.Durable(t)
 	// The publisher has them in memory too, and would deliver them.
 	m.Kill(mesh.Publisher)
 	m.Kill(mesh.Capture)
@@ -41,7 +41,7 @@ func journalIsLost(t *testing.T, m *mesh.Mesh, aws *cloud, dir string) {
 	mend()
 
 	m.Psql("postgres", "SELECT 'not lost';")
-	last := durable(t, m)
+	last := m.Durable(t)
 	var lost *notifierv1.Window
 	mesh.Eventually(t, 60*time.Second, func() error {
 		out, err := m.Weir(context.Background(), "events", "windows", "--json")
@@ -102,7 +102,7 @@ func kinesisIsDeleted(t *testing.T, m *mesh.Mesh) {
 		t.Fatal(err)
 	}
 	m.Psql("postgres", "SELECT 'in the new one';")
-	last := durable(t, m)
+	last := m.Durable(t)
 	mesh.Eventually(t, 30*time.Second, func() error {
 		if out := m.MustWeir("events", "--source", "test"); !containsAll(out, "WEIR-EVENT-0013", m.KinesisStream) {
 			return fmt.Errorf("weir events has not all:\n%s", out)
@@ -138,7 +138,7 @@ func nobodyKnowsTheInstance(t *testing.T, m *mesh.Mesh, dir string) {
 			t.Fatal(err)
 		}
 		m.Psql("postgres", "SELECT 'recorded "+when+"';")
-		if after := durable(t, m); after.Number <= before.Number {
+		if after := m.Durable(t); after.Number <= before.Number {
 			t.Errorf("number %d after %d: nothing is recorded %s", after.Number, before.Number, when)
 		}
 	}
@@ -163,7 +163,7 @@ func nobodyKnowsTheInstance(t *testing.T, m *mesh.Mesh, dir string) {
 	recorded("when the instance is registered anew")
 	m.StartStream("--mode", "async")
 	m.Psql("postgres", "SELECT 'in the stream of the new registration';")
-	durable(t, m)
+	m.Durable(t)
 	var cluster struct {
 		ResourceID string `json:"cluster_resource_id"`
 	}
@@ -192,16 +192,4 @@ func empty(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// durable waits until the journal has all that the engine numbered.
-func durable(t *testing.T, m *mesh.Mesh) (n mesh.Numbers) {
-	t.Helper()
-	mesh.Eventually(t, 60*time.Second, func() (err error) {
-		if n, err = m.Numbers(); err == nil && n.Durable != n.Number {
-			err = fmt.Errorf("number %d, durable %d", n.Number, n.Durable)
-		}
-		return err
-	})
-	return n
 }

@@ -66,6 +66,18 @@ func (m *Mesh) Numbers() (s Numbers, err error) {
 	return m.askCapture(ctx)
 }
 
+// Durable waits until the journal has all that the engine numbered.
+func (m *Mesh) Durable(t testing.TB) (n Numbers) {
+	t.Helper()
+	Eventually(t, 60*time.Second, func() (err error) {
+		if n, err = m.Numbers(); err == nil && n.Durable != n.Number {
+			err = fmt.Errorf("number %d, durable %d", n.Number, n.Durable)
+		}
+		return err
+	})
+	return n
+}
+
 // Settle waits until everything that the engine numbered is in Kinesis, and
 // returns the account of the engine's epoch.
 func (m *Mesh) Settle(t testing.TB) (*Account, Numbers) {
