@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -80,16 +79,7 @@ func TestJournalIsFull(t *testing.T) {
 // healthz is what a liveness probe of NATS hears.
 func healthz(t *testing.T, m *mesh.Mesh) (code int, says string) {
 	t.Helper()
-	answer, err := http.Get("http://" + m.Addr(mesh.Monitor) + "/healthz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer.StatusCode, string(text)
+	return get(t, "http://"+m.Addr(mesh.Monitor)+"/healthz")
 }
 
 // signingKey makes a key in KMS that crypto can sign with.

@@ -188,9 +188,16 @@ func hopsBalance(t *testing.T, metrics map[string]string, events int) {
 
 func scrape(t *testing.T, addr string) string {
 	t.Helper()
+	_, text := get(t, "http://"+addr+"/metrics")
+	return text
+}
+
+// get asks over HTTP, whatever the answer says.
+func get(t *testing.T, url string) (code int, says string) {
+	t.Helper()
 	client := http.Client{Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
-	answer, err := client.Get("http://" + addr + "/metrics")
+	answer, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +206,7 @@ func scrape(t *testing.T, addr string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return answer.StatusCode, string(text)
 }
 
 // value finds a series in what Prometheus scrapes.
