@@ -33,23 +33,19 @@ const retryLimit = 5 * time.Minute
 
 // Run lists them, or has them delivered.
 func (c DeadLetters) Run(ctx context.Context, s terminal.Streams) error {
-	file, err := c.Resolve()
-	if err != nil {
-		return err
-	}
-	conn, err := file.Notifier()
+	notifier, conn, err := dial(c.Flags)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	if c.Retry {
-		return c.retry(ctx, s, notifierv1.NewNotifierServiceClient(conn))
+		return c.retry(ctx, s, notifier)
 	}
 	all := &notifierv1.ListDeadLettersResponse{}
 	in := &notifierv1.ListDeadLettersRequest{Sink: c.Sink, PageSize: pageSize}
 	for {
 		pageCtx, cancel := context.WithTimeout(ctx, connect.Patience)
-		out, err := notifierv1.NewNotifierServiceClient(conn).ListDeadLetters(pageCtx, in)
+		out, err := notifier.ListDeadLetters(pageCtx, in)
 		cancel()
 		if err != nil {
 			return connect.Explain("listing dead letters", err)

@@ -14,6 +14,7 @@ import (
 	"io"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -28,6 +29,19 @@ type Command struct {
 	List        List        `cmd:"" default:"withargs" help:"List what happened to the audit itself: started, stopped, interrupted, lost, and back. The default."`
 	Windows     Windows     `cmd:"" help:"List the windows of loss, and of interruption."`
 	DeadLetters DeadLetters `cmd:"" help:"List the events that could not be delivered to a sink, or deliver them once more."`
+}
+
+// dial connects to the notifier.
+func dial(flags connect.Flags) (notifierv1.NotifierServiceClient, *grpc.ClientConn, error) {
+	file, err := flags.Resolve()
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := file.Notifier()
+	if err != nil {
+		return nil, nil, err
+	}
+	return notifierv1.NewNotifierServiceClient(conn), conn, nil
 }
 
 // List is `weir events list`, or `weir events` alone.
@@ -61,16 +75,11 @@ func (c List) Run(ctx context.Context, s terminal.Streams) error {
 	if c.Watch && c.JSON {
 		return errors.New("--json prints one object, which a watch never ends: use --format json")
 	}
-	file, err := c.Resolve()
-	if err != nil {
-		return err
-	}
-	conn, err := file.Notifier()
+	notifier, conn, err := dial(c.Flags)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	notifier := notifierv1.NewNotifierServiceClient(conn)
 	if c.Watch {
 		return c.watch(ctx, s.Out, notifier, since)
 	}
@@ -211,18 +220,14 @@ type Windows struct {
 
 // Run lists them.
 func (c Windows) Run(ctx context.Context, s terminal.Streams) error {
-	file, err := c.Resolve()
-	if err != nil {
-		return err
-	}
-	conn, err := file.Notifier()
+	notifier, conn, err := dial(c.Flags)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, connect.Patience)
 	defer cancel()
-	out, err := notifierv1.NewNotifierServiceClient(conn).ListWindows(ctx, &notifierv1.ListWindowsRequest{InstanceId: c.Instance, OpenOnly: c.Open})
+	out, err := notifier.ListWindows(ctx, &notifierv1.ListWindowsRequest{InstanceId: c.Instance, OpenOnly: c.Open})
 	if err != nil {
 		return connect.Explain("listing windows", err)
 	}
