@@ -35,7 +35,7 @@ summary_of() {
 	esac
 }
 
-# fill SERVICE FILE: the unit of a service.
+# unit SERVICE: the unit of a service.
 unit() {
 	after="" extra="" devices=yes
 	if [ "$1" = capture ]; then

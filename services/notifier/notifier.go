@@ -6,7 +6,7 @@
 // without harm. Notifier decides nothing about what it is told and knows no
 // statement. It has no state of its own, so any number of replicas may run.
 //
-// Before: services/control and services/capture, which tell events.
+// Before: services/control, capture and publisher, which tell events.
 // Next: services/weir, which lists them, and the sinks of internal/deliver.
 package notifier
 

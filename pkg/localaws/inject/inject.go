@@ -1,7 +1,7 @@
-// Package inject is how a test makes the local Kinesis and KMS misbehave: faults laid down beforehand, drawn from a seed,
+// Package inject is how a test makes a local service of AWS misbehave: faults laid down beforehand, drawn from a seed,
 // counted.
 //
-// Before: a test, through (*kinesis.Service).FailPut or (*kms.Service).Fail. Next: pkg/localaws asks it about every call.
+// Before: a test, through a service's Fail or (*kinesis.Service).FailPut. Next: pkg/localaws asks it about every call.
 package inject
 
 import (

@@ -1,7 +1,7 @@
 // Package operation carries out the calls of one service: each is held against its schema, befallen by the faults a test
 // has laid down, and done.
 //
-// Before: pkg/localaws has read and admitted the request. Next: the operation's own function in pkg/localaws/kinesis or kms.
+// Before: pkg/localaws has read and admitted the request. Next: the operation's own function in the service's package.
 package operation
 
 import (

@@ -13,7 +13,7 @@
 // Events hold no statement text and are kept in clear: they are what RDS would
 // show on its console.
 //
-// Before: services/control and services/capture, which tell.
+// Before: services/control, capture and publisher, which tell.
 // Next: internal/deliver, and whoever lists.
 package events
 

@@ -5,8 +5,9 @@
 // memory, answered as not recorded, and told again by whoever told it: that
 // loses nothing, and the sinks know the second by its key.
 //
-// Before: services/control and services/capture, which tell; services/weir,
-// which asks. Next: internal/events and internal/window.
+// Before: services/control, capture and publisher, which tell; services/weir,
+// which asks. Next: internal/events and internal/window; internal/deliver, while
+// nothing can be kept.
 package grpcapi
 
 import (

@@ -38,7 +38,7 @@ type mesh struct {
 	metrics []string         // the services' metrics addresses, in the order of openServices
 	ring    string           // the ring's file
 	spool   spool            // of capture
-	db      *postgres.Server // nil with --ring
+	db      *postgres.Server // nil where the server is not ours
 
 	// postmaster is the database's process id, 0 while there is none. The
 	// goroutine that hears the second signal reads it.
