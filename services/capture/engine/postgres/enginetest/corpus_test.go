@@ -24,10 +24,12 @@ const corpusSize = 2500
 func TestCorpus(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	a := start(t, nil)
-	plain, err := postgres.Start(t.Context(), postgres.Options{Dir: newDir(t), Settings: map[string]string{
-		"fsync": "off", "autovacuum": "off", "max_connections": "30", "shared_buffers": "16MB", "log_min_messages": "fatal",
-		"max_prepared_transactions": "5"}})
+	settings := map[string]string{"fsync": "off", "autovacuum": "off", "max_connections": "30", "shared_buffers": "16MB",
+		"log_min_messages": "fatal", "max_prepared_transactions": "5",
+		// What is prepared in the middle of a message may stand in the way of what follows it there.
+		"lock_timeout": "1s"}
+	a := start(t, func(o *postgres.Options) { o.Settings = settings })
+	plain, err := postgres.Start(t.Context(), postgres.Options{Dir: newDir(t), Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +125,13 @@ type message struct {
 	bytes []byte
 }
 
+func (m *message) String() string {
+	if m == nil {
+		return "the login"
+	}
+	return m.text
+}
+
 func (w *wire) exchange(t *testing.T, m *message) []byte {
 	t.Helper()
 	w.send(t, m.bytes)
@@ -132,11 +141,14 @@ func (w *wire) exchange(t *testing.T, m *message) []byte {
 // untilReady reads messages up to ReadyForQuery.
 func (w *wire) untilReady(t *testing.T, m *message) []byte {
 	t.Helper()
+	if err := w.conn.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
+		t.Fatal(err)
+	}
 	var all []byte
 	head := make([]byte, 5)
 	for {
 		if _, err := io.ReadFull(w.conn, head); err != nil {
-			t.Fatalf("after %v: %v", m, err)
+			t.Fatalf("after %q: %v", m, err)
 		}
 		body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
 		if _, err := io.ReadFull(w.conn, body); err != nil {
