@@ -77,7 +77,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		tracer: tel.Tracer,
 		log:    log,
 	}
-	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, func(last *controlv1.InstanceReport) { s.epochs.heard(s.teller, last) }, log)
+	s.epochs.teller = s.teller
+	s.link = link.New(controlv1.NewControlServiceClient(control), cfg.ClusterID, cfg.InstanceID, s.report, &s.epochs, log)
 	s.link.Unknown = s.teller.Unknown
 	s.hop.Oldest(s.oldest)
 	if cfg.Spool.Dir != "" {

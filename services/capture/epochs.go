@@ -1,8 +1,11 @@
 package capture
 
 import (
+	"slices"
 	"sync"
 	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/capture/internal/notice"
@@ -10,16 +13,31 @@ import (
 	"github.com/weir-das/weir/services/capture/internal/spool"
 )
 
+// maxEnds bounds how many ends are kept, and so the report: see
+// control.proto. Where more epochs than that end in a row and the notifier hears
+// of none, the oldest is told by this process, and by none after it.
+const maxEnds = 32
+
 // epochs knows how far each epoch came, and tells it when another one is there:
 // what was not read of a ring that is gone is lost, and nobody else can say so.
 //
 // What this process saw with its own eyes goes before what control was told by
-// a capture before it.
+// a capture before it. Until the notifier has an end, it goes with every report:
+// the first report of the new epoch takes the place of all that control knew of
+// the old one, and a capture that dies then must not take the end with it.
 type epochs struct {
+	teller *notice.Teller
+	spool  *spool.Spool // nil where there is none
+
 	mu    sync.Mutex
 	known notice.EpochEnd // of the epoch that is read, or was last
-	told  uint64          // the epoch whose end was told last
-	spool *spool.Spool    // nil where there is none
+	ends  []ending        // that were told, oldest first, at most maxEnds
+}
+
+// ending is an epoch's end, and whether the notifier has it.
+type ending struct {
+	notice.EpochEnd
+	told func() bool
 }
 
 // safe is up to which number nothing of an epoch is lost with its ring: what the
@@ -57,7 +75,7 @@ func (e *epochs) end(r *ring.Ring) {
 }
 
 // begin is called when a ring is there.
-func (e *epochs) begin(t *notice.Teller, epoch uint64) {
+func (e *epochs) begin(epoch uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.known.Epoch == 0 || e.known.Epoch == epoch {
@@ -65,19 +83,18 @@ func (e *epochs) begin(t *notice.Teller, epoch uint64) {
 	}
 	end := e.known
 	end.Ended, end.Detail = endOf(end, epoch), "The server has another ring."
-	e.known, e.told = notice.EpochEnd{}, end.Epoch
-	t.EpochEnded(end)
+	e.known = notice.EpochEnd{}
+	e.tell(end)
 }
 
-// heard is called with what a capture last said of an epoch that is not the
+// Over is called with what a capture last said of an epoch that is not the
 // one that is there now.
-func (e *epochs) heard(t *notice.Teller, last *controlv1.InstanceReport) {
+func (e *epochs) Over(last *controlv1.InstanceReport) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if last.GetEpoch() == e.told {
+	if slices.ContainsFunc(e.ends, func(was ending) bool { return was.Epoch == last.GetEpoch() }) {
 		return
 	}
-	e.told = last.GetEpoch()
 	seen := last.GetReportedAt()
 	if last.GetSeenAt() != nil {
 		seen = last.GetSeenAt()
@@ -89,7 +106,46 @@ func (e *epochs) heard(t *notice.Teller, last *controlv1.InstanceReport) {
 	}
 	end.Number = max(end.Number, end.Durable) // the spool may know more
 	end.Ended = endOf(end, e.known.Epoch)
-	t.EpochEnded(end)
+	e.tell(end)
+}
+
+// Again is called with the ends that a capture before this one told. They are
+// told as that one did, so that the notifier knows them if it has them.
+func (e *epochs) Again(ends []*controlv1.EndedEpoch) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, end := range ends {
+		e.tell(notice.EpochEnd{
+			Epoch: end.GetEpoch(), Number: end.GetNumber(), Durable: end.GetDurable(), LowerBound: end.GetLowerBound(),
+			LastSeen: end.GetSeenAt().AsTime(), Ended: end.GetEndedAt().AsTime(), Detail: end.GetDetail(),
+		})
+	}
+}
+
+// Untold returns the ends that the notifier may not have.
+func (e *epochs) Untold() []*controlv1.EndedEpoch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var untold []*controlv1.EndedEpoch
+	for _, end := range e.ends {
+		if end.told() {
+			continue
+		}
+		untold = append(untold, &controlv1.EndedEpoch{
+			Epoch: end.Epoch, Number: end.Number, Durable: end.Durable, LowerBound: end.LowerBound,
+			SeenAt: timestamppb.New(end.LastSeen), EndedAt: timestamppb.New(end.Ended), Detail: end.Detail,
+		})
+	}
+	return untold
+}
+
+// tell wants mu held.
+func (e *epochs) tell(end notice.EpochEnd) {
+	e.ends = append(e.ends, ending{end, e.teller.EpochEnded(end)})
+	if len(e.ends) > maxEnds {
+		oldest := max(0, slices.IndexFunc(e.ends, func(end ending) bool { return end.told() }))
+		e.ends = slices.Delete(e.ends, oldest, oldest+1)
+	}
 }
 
 // endOf is when an epoch was over: when the next one began, whose name is that time.

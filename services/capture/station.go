@@ -96,7 +96,7 @@ func (s *station) attach(ctx context.Context, attached func()) error {
 	if err != nil {
 		return err
 	}
-	s.epochs.begin(s.teller, r.Epoch()) // before a report can name the new one
+	s.epochs.begin(r.Epoch()) // before a report can name the new one
 	s.setRing(r)
 	defer func() {
 		s.setRing(nil)

@@ -198,6 +198,11 @@ func TestWhatIsRefused(t *testing.T) {
 			_, err := capture.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1", Report: &controlv1.InstanceReport{Generation: 1 << 63}})
 			return err
 		}, "no such generation"},
+		"long ends": {func() error {
+			report := &controlv1.InstanceReport{Ended: []*controlv1.EndedEpoch{{Epoch: 1, Detail: strings.Repeat("x", 9<<10)}}}
+			_, err := capture.ReportInstance(ctx, &controlv1.ReportInstanceRequest{ClusterId: "orders", InstanceId: "db1", Report: report})
+			return err
+		}, "want at most 8192"},
 	} {
 		if err := tt.call(); status.Code(err) != codes.InvalidArgument || !strings.Contains(status.Convert(err).Message(), tt.want) {
 			t.Errorf("%s = %v, want INVALID_ARGUMENT with %q", name, err, tt.want)

@@ -41,9 +41,13 @@ func theRingGoes(t *testing.T, m *mesh.Mesh, w *watching) {
 			gone := time.Now()
 			if capture != "lives" {
 				m.Kill(mesh.Capture)
+				last = known(t, m)
 			}
 			if err := m.Postgres.Stop(postgres.Fast); err != nil {
 				t.Fatal(err)
+			}
+			if capture == "lives" {
+				last = reported(t, m) // with what sessions said that were ending
 			}
 			var away *notifierv1.Window // what is missing meanwhile: the server, to a capture that lives; to another the ring
 			if capture == "lives" {
@@ -92,7 +96,83 @@ func theRingGoes(t *testing.T, m *mesh.Mesh, w *watching) {
 	}
 }
 
-// reported waits until control knows all numbers that there are: nobody works.
+// endsThatNobodyHeardOf takes two rings away in a row while the notifier is away.
+// The capture that saw the first go is killed, and the one that learned from control
+// how far the second came is killed too, each after its report of the new epoch has
+// taken the place of what control knew. The third tells both ends, once.
+func endsThatNobodyHeardOf(t *testing.T, m *mesh.Mesh, w *watching) {
+	t.Run("two rings go, and captures before they told", func(t *testing.T) {
+		account, _ := m.Settle(t)
+		m.Kill(mesh.Crypto)
+		m.Kill(mesh.Notifier)
+		var lost []mesh.Numbers
+		for range 2 {
+			for range 3 {
+				m.Psql("postgres", "SELECT 'in the ring alone';\n")
+			}
+			last := reported(t, m)
+			if last.Number < last.Durable+6 {
+				t.Fatalf("control knows of %+v, want six numbers that are not durable", last)
+			}
+			dead := len(lost) == 1
+			if dead {
+				m.Kill(mesh.Capture)
+				last = known(t, m)
+			}
+			if err := m.Postgres.Stop(postgres.Fast); err != nil {
+				t.Fatal(err)
+			}
+			if !dead {
+				last = reported(t, m)
+			}
+			lost = append(lost, last)
+			if err := os.Remove(m.Ring()); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Postgres.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if dead {
+				m.StartProcess(mesh.Capture)
+			}
+			mesh.Eventually(t, 30*time.Second, func() error {
+				if now, err := m.Numbers(); err != nil || now.Epoch <= last.Epoch {
+					return fmt.Errorf("capture reads epoch %d after %d, %v", now.Epoch, last.Epoch, err)
+				}
+				return nil
+			})
+			reported(t, m)
+		}
+		m.Kill(mesh.Capture)
+		for _, name := range []string{mesh.Notifier, mesh.Crypto, mesh.Capture} {
+			m.StartProcess(name)
+		}
+		for i, last := range lost {
+			ended := w.await(t, "the end of an epoch", func(e *notifierv1.Event) bool { return e.GetEpochEnd().GetEpoch() == last.Epoch }).event
+			if e := ended.GetEpochEnd(); e.GetLast() != last.Number || e.GetDurable() != last.Durable || e.GetLowerBound() != (i == 1) {
+				t.Errorf("the epoch's end is told as %v, want %+v", ended, last)
+			}
+			w.await(t, "the loss", func(e *notifierv1.Event) bool {
+				return e.GetWindow().GetCause() == notifierv1.Cause_CAUSE_RING_GONE && e.GetWindow().GetEpoch() == last.Epoch && !e.GetWindow().GetOpen()
+			})
+			var told []*notifierv1.Window
+			for _, w := range windows(t, m) {
+				if w.GetCause() == notifierv1.Cause_CAUSE_RING_GONE && w.GetEpoch() == last.Epoch {
+					told = append(told, w)
+				}
+			}
+			if len(told) != 1 || told[0].GetFirst() != last.Durable+1 || told[0].GetLast() != last.Number || told[0].GetCount() != last.Number-last.Durable || told[0].GetOpen() {
+				t.Errorf("the loss is told as %v, want one window of %d to %d", told, last.Durable+1, last.Number)
+			}
+		}
+		m.Psql("postgres", "SELECT 'another epoch';\n")
+		m.Settle(t)
+		verifiesWhatWasTold(t, m, lost[0], uint64(len(account.Told)))
+	})
+}
+
+// reported waits until control knows all numbers that capture does. A session that
+// is ending may add one yet.
 func reported(t *testing.T, m *mesh.Mesh) (last mesh.Numbers) {
 	t.Helper()
 	mesh.Eventually(t, 30*time.Second, func() error {
@@ -100,24 +180,32 @@ func reported(t *testing.T, m *mesh.Mesh) (last mesh.Numbers) {
 		if err != nil {
 			return err
 		}
-		var status struct {
-			Instances []struct {
-				Report struct {
-					Epoch, Number, Durable uint64 `json:",string"`
-				}
-			}
-		}
-		if err := json.Unmarshal([]byte(m.MustWeir("stream", "status", "--json")), &status); err != nil {
-			return err
-		}
-		r := status.Instances[0].Report
-		last = mesh.Numbers{Epoch: r.Epoch, Number: r.Number, Durable: r.Durable}
-		if r.Epoch != now.Epoch || r.Number != now.Number || r.Durable != now.Durable {
-			return fmt.Errorf("control knows of %+v, capture says %+v", r, now)
+		last = known(t, m)
+		if last.Epoch != now.Epoch || last.Number != now.Number || last.Durable != now.Durable {
+			return fmt.Errorf("control knows of %+v, capture says %+v", last, now)
 		}
 		return nil
 	})
 	return last
+}
+
+// known is what control was told last.
+func known(t *testing.T, m *mesh.Mesh) mesh.Numbers {
+	t.Helper()
+	var status struct {
+		Instances []struct {
+			Report struct {
+				Epoch, Number, Durable uint64 `json:",string"`
+			}
+		}
+	}
+	out := m.MustWeir("stream", "status", "--json")
+	// Before it may stand that a service does not answer.
+	if err := json.Unmarshal([]byte(out[max(strings.Index(out, "{"), 0):]), &status); err != nil || len(status.Instances) != 1 {
+		t.Fatalf("weir stream status: %v\n%s", err, out)
+	}
+	r := status.Instances[0].Report
+	return mesh.Numbers{Epoch: r.Epoch, Number: r.Number, Durable: r.Durable}
 }
 
 // verdict is what weir verify says of an epoch.

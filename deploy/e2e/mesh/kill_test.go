@@ -166,5 +166,6 @@ func TestGapOfAFullRingIsExact(t *testing.T) {
 	receiver.isADeadLetter(t)
 	withoutANumber(t, m, w)
 	theRingGoes(t, m, w)
+	endsThatNobodyHeardOf(t, m, w)
 	w.end(t)
 }

@@ -34,6 +34,19 @@ const reportEvery = time.Second
 // takes a moment.
 const unknownPatience = 10 * time.Second
 
+// Epochs are those that are over. Its methods are called by one goroutine.
+type Epochs interface {
+	// Over hears what was reported last of an epoch, before a report of another
+	// takes its place.
+	Over(last *controlv1.InstanceReport)
+	// Again hears, before the first report, of which ends a capture before this one
+	// did not know whether the notifier has them.
+	Again(ends []*controlv1.EndedEpoch)
+	// Untold returns the ends of which that is not known now. They go with every
+	// report, for the capture that comes after this one.
+	Untold() []*controlv1.EndedEpoch
+}
+
 // Link watches what control wants of one instance. Make it with New, then Run it.
 type Link struct {
 	// Unknown hears, once, that control has not known for a while an instance that is
@@ -44,7 +57,7 @@ type Link struct {
 	clusterID  string
 	instanceID string
 	report     func() *controlv1.InstanceReport
-	before     func(*controlv1.InstanceReport)
+	epochs     Epochs
 	log        *slog.Logger
 	patience   time.Duration // unknownPatience, but for tests
 
@@ -60,15 +73,14 @@ type Link struct {
 }
 
 // New returns a link for one instance. report says what the capture does now.
-// before hears what was reported last of another epoch, before one of this epoch is.
 func New(control controlv1.ControlServiceClient, clusterID, instanceID string, report func() *controlv1.InstanceReport,
-	before func(*controlv1.InstanceReport), log *slog.Logger) *Link {
+	epochs Epochs, log *slog.Logger) *Link {
 	return &Link{
 		control:    control,
 		clusterID:  clusterID,
 		instanceID: instanceID,
 		report:     report,
-		before:     before,
+		epochs:     epochs,
 		log:        log,
 		patience:   unknownPatience,
 		changed:    make(chan struct{}),
@@ -229,6 +241,7 @@ func (l *Link) reportOnce(ctx context.Context) {
 	err := l.askBefore(ctx)
 	if err == nil {
 		l.compare(report)
+		report.Ended = l.epochs.Untold()
 		_, err = l.control.ReportInstance(ctx, &controlv1.ReportInstanceRequest{
 			ClusterId: l.clusterID, InstanceId: l.instanceID, Report: report,
 		})
@@ -250,8 +263,12 @@ func (l *Link) askBefore(ctx context.Context) error {
 		return err
 	}
 	l.asked = true
-	if last := answer.GetLast(); last.GetEpoch() != 0 {
+	last := answer.GetLast()
+	if last.GetEpoch() != 0 {
 		l.known = last
+	}
+	if ends := last.GetEnded(); len(ends) > 0 {
+		l.epochs.Again(ends)
 	}
 	return nil
 }
@@ -262,7 +279,7 @@ func (l *Link) compare(report *controlv1.InstanceReport) {
 	known := l.known
 	if report.GetEpoch() != 0 {
 		if known != nil && known.GetEpoch() != report.GetEpoch() {
-			l.before(known)
+			l.epochs.Over(known)
 		}
 		l.known = proto.CloneOf(report)
 		l.known.ReportedAt = timestamppb.Now()

@@ -3,6 +3,7 @@ package link_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -73,6 +74,48 @@ func (c *control) WatchInstance(_ *controlv1.WatchInstanceRequest, out grpc.Serv
 		return err
 	}
 	return status.Error(codes.Unavailable, "this connection is old, take another")
+}
+
+// epochs has what it hears in channels.
+type epochs struct {
+	over  chan *controlv1.InstanceReport
+	again chan []*controlv1.EndedEpoch
+
+	mu     sync.Mutex
+	untold []*controlv1.EndedEpoch
+}
+
+func newEpochs(untold ...*controlv1.EndedEpoch) *epochs {
+	return &epochs{over: make(chan *controlv1.InstanceReport, 10), again: make(chan []*controlv1.EndedEpoch, 10), untold: untold}
+}
+
+func (e *epochs) Over(last *controlv1.InstanceReport) { e.over <- last }
+func (e *epochs) Again(ends []*controlv1.EndedEpoch)  { e.again <- ends }
+func (e *epochs) Untold() (ends []*controlv1.EndedEpoch) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.untold
+}
+func (e *epochs) tell(untold ...*controlv1.EndedEpoch) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.untold = untold
+}
+
+// reports waits until c has a report that is so.
+func (c *control) reports(t *testing.T, what string, is func(*controlv1.InstanceReport) bool) *controlv1.InstanceReport {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c.mu.Lock()
+		last := c.last
+		c.mu.Unlock()
+		if is(last) {
+			return last
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("control never heard %s, at last %v", what, last)
+		}
+	}
 }
 
 // serve serves c until the test ends, and returns a client of it.
@@ -148,7 +191,7 @@ func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
 	c := &control{}
 	log := &said{}
 	l := link.New(c.serve(t), "demo", "demo-1",
-		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
+		func() *controlv1.InstanceReport { return nil }, newEpochs(), slog.New(slog.NewTextHandler(log, nil)))
 	run(t, l)
 
 	c.after(t, 5, false)
@@ -169,32 +212,64 @@ func TestControlIsAwayOnlyWhenItIsNotHeard(t *testing.T) {
 // new one takes its place, though answers are lost.
 func TestTheEpochBeforeIsHeardOf(t *testing.T) {
 	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60}, lose: 2}
-	heard := make(chan *controlv1.InstanceReport, 10)
+	e := newEpochs()
 	l := link.New(c.serve(t), "demo", "demo-1",
 		func() *controlv1.InstanceReport { return &controlv1.InstanceReport{Epoch: 2, Number: 5} },
-		func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
+		e, slog.New(slog.DiscardHandler))
 	run(t, l)
 	select {
-	case last := <-heard:
+	case last := <-e.over:
 		if last.GetEpoch() != 1 || last.GetNumber() != 70 || last.GetDurable() != 60 {
 			t.Errorf("heard %v, want what was reported last of epoch 1", last)
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("nothing was heard of the epoch before")
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		c.mu.Lock()
-		epoch := c.last.GetEpoch()
-		c.mu.Unlock()
-		if epoch == 2 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("epoch 2 was never reported")
-		}
+	c.reports(t, "of epoch 2", func(r *controlv1.InstanceReport) bool { return r.GetEpoch() == 2 })
+	if len(e.over) != 0 || len(e.again) != 0 {
+		t.Errorf("heard of it %d times more, want once", len(e.over)+len(e.again))
 	}
-	if len(heard) != 0 {
-		t.Errorf("heard of it %d times more, want once", len(heard))
+}
+
+// What the notifier may not have goes with every report, with a ring or without,
+// until it has it; a capture that comes then hears of it once.
+func TestWhatMayBeUntoldIsReported(t *testing.T) {
+	end := &controlv1.EndedEpoch{Epoch: 1, Number: 70, Durable: 60, Detail: "gone"}
+	c := &control{last: &controlv1.InstanceReport{Epoch: 2, Number: 5}}
+	client := c.serve(t)
+	e := newEpochs(end)
+	for generation, ring := range []*controlv1.InstanceReport{{}, {Epoch: 2, Number: 5}} {
+		if generation > 0 {
+			e = newEpochs() // another capture, which has not told it yet
+		}
+		ring.Generation = uint64(generation) + 1
+		l := link.New(client, "demo", "demo-1", func() *controlv1.InstanceReport { return proto.CloneOf(ring) }, e, slog.New(slog.DiscardHandler))
+		stop := run(t, l)
+		if generation > 0 {
+			select {
+			case ends := <-e.again:
+				if len(ends) != 1 || !proto.Equal(ends[0], end) {
+					t.Errorf("heard %v, want %v", ends, end)
+				}
+				e.tell(ends...)
+			case <-time.After(30 * time.Second):
+				t.Fatal("the capture that came then heard nothing of the end")
+			}
+		}
+		last := c.reports(t, "of the end", func(r *controlv1.InstanceReport) bool {
+			return r.GetGeneration() == ring.GetGeneration() && len(r.GetEnded()) > 0
+		})
+		if len(last.GetEnded()) != 1 || !proto.Equal(last.GetEnded()[0], end) || last.GetEpoch() != 2 {
+			t.Errorf("reported %v, want %v of epoch 2", last, end)
+		}
+		if generation > 0 {
+			e.tell()
+			c.reports(t, "that it was told", func(r *controlv1.InstanceReport) bool { return len(r.GetEnded()) == 0 })
+		}
+		stop()
+		if len(e.again) != 0 || len(e.over) != 0 {
+			t.Errorf("heard of an end %d times more", len(e.again)+len(e.over))
+		}
 	}
 }
 
@@ -205,23 +280,16 @@ func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
 	c := &control{last: &controlv1.InstanceReport{Epoch: 1, Number: 70, Durable: 60, ReportedAt: seen}}
 	client := c.serve(t)
 	for _, ring := range []*controlv1.InstanceReport{{Generation: 1}, {Generation: 2}, {Generation: 3, Epoch: 2, Number: 5, EngineRunning: true}} {
-		heard := make(chan *controlv1.InstanceReport, 10)
+		e := newEpochs()
 		l := link.New(client, "demo", "demo-1",
-			func() *controlv1.InstanceReport { return proto.CloneOf(ring) },
-			func(last *controlv1.InstanceReport) { heard <- last }, slog.New(slog.DiscardHandler))
+			func() *controlv1.InstanceReport { return proto.CloneOf(ring) }, e, slog.New(slog.DiscardHandler))
 		stop := run(t, l)
-		var last *controlv1.InstanceReport
-		for deadline := time.Now().Add(30 * time.Second); last.GetGeneration() != ring.GetGeneration(); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("generation %d was never reported", ring.GetGeneration())
-			}
-			c.mu.Lock()
-			last = c.last
-			c.mu.Unlock()
-		}
+		last := c.reports(t, fmt.Sprint("generation ", ring.GetGeneration()), func(r *controlv1.InstanceReport) bool {
+			return r.GetGeneration() == ring.GetGeneration()
+		})
 		stop()
 		if ring.GetEpoch() != 0 {
-			if before := <-heard; before.GetEpoch() != 1 || before.GetNumber() != 70 || before.GetDurable() != 60 || !before.GetSeenAt().AsTime().Equal(seen.AsTime()) {
+			if before := <-e.over; before.GetEpoch() != 1 || before.GetNumber() != 70 || before.GetDurable() != 60 || !before.GetSeenAt().AsTime().Equal(seen.AsTime()) {
 				t.Errorf("heard %v, want what was seen last of epoch 1", before)
 			}
 			continue
@@ -229,8 +297,8 @@ func TestWithoutARingTheLastOneIsReportedOn(t *testing.T) {
 		if last.GetEpoch() != 1 || last.GetNumber() != 70 || last.GetDurable() != 60 || last.GetEngineRunning() || !last.GetSeenAt().AsTime().Equal(seen.AsTime()) {
 			t.Errorf("reported %v, want what is known of epoch 1", last)
 		}
-		if len(heard) != 0 {
-			t.Errorf("without a ring, heard %v", <-heard)
+		if len(e.over) != 0 {
+			t.Errorf("without a ring, heard %v", <-e.over)
 		}
 	}
 }
@@ -243,7 +311,7 @@ func TestWhatControlHasForgottenIsStillWanted(t *testing.T) {
 	c := &control{wish: wish}
 	log := &said{}
 	l := link.New(c.serve(t), "demo", "demo-1",
-		func() *controlv1.InstanceReport { return nil }, nil, slog.New(slog.NewTextHandler(log, nil)))
+		func() *controlv1.InstanceReport { return nil }, newEpochs(), slog.New(slog.NewTextHandler(log, nil)))
 	l.SetPatience(10 * time.Millisecond)
 	told := make(chan string, 10)
 	l.Unknown = func(_ time.Time, why string) { told <- why }

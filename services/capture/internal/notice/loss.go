@@ -2,6 +2,7 @@ package notice
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,24 +121,26 @@ type EpochEnd struct {
 }
 
 // EpochEnded tells that no number of an epoch will be given any more, and where
-// it was not read to its end, that the rest is lost.
-func (t *Teller) EpochEnded(e EpochEnd) {
+// it was not read to its end, that the rest is lost. To tell the same again does
+// no harm. The returned function says whether the notifier has recorded it.
+func (t *Teller) EpochEnded(e EpochEnd) (told func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.Epoch == t.epoch {
-		t.abandon(time.Now())
-		t.epoch = 0
-	}
-	t.notify(&notifierv1.NotifyRequest{
+	items := []*item{t.notify(&notifierv1.NotifyRequest{
 		Kind:           notifierv1.EventKind_EVENT_KIND_EPOCH_ENDED,
 		OccurredAt:     timestamppb.New(e.Ended),
 		IdempotencyKey: t.key(e.Epoch, "ended"),
 		Detail:         e.Detail,
 		Epoch:          e.Epoch, Number: e.Number,
 		EpochEnd: &notifierv1.EpochEnd{Epoch: e.Epoch, Last: e.Number, Durable: e.Durable, LowerBound: e.LowerBound},
-	})
+	})}
+	told = func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return !slices.ContainsFunc(items, func(it *item) bool { return it.pushedOut || slices.Contains(t.outbox.items, it) })
+	}
 	if e.Durable >= e.Number && !e.LowerBound {
-		return
+		return told
 	}
 	w := t.window(e.Epoch, notifierv1.Cause_CAUSE_RING_GONE, fmt.Sprint(e.Durable+1), e.LastSeen)
 	w.LowerBound = true
@@ -147,6 +150,8 @@ func (t *Teller) EpochEnded(e EpochEnd) {
 	it := t.put(w)
 	it.detail = e.Detail
 	t.close(it, e.Ended)
+	items = append(items, it)
+	return told
 }
 
 // CauseName is a cause as people read it, and as a gap of the stream has it.

@@ -39,6 +39,8 @@ type item struct {
 	sent    int
 	tried   bool      // the notifier may have it, though it did not answer
 	next    time.Time // not before
+
+	pushedOut bool // there was no room: it was not told
 }
 
 // outbox is what is told or will be, in order. Windows that are open stay in it.
@@ -105,6 +107,7 @@ func (t *Teller) makeRoom() {
 	for _, it := range t.outbox.items {
 		if it.window == nil || !it.window.GetOpen() {
 			t.log.Error("too much waits for the notifier; the oldest is dropped", "what", it.name())
+			it.pushedOut = true
 			t.drop(it)
 			return
 		}

@@ -23,6 +23,7 @@ const (
 	maxSource         = 512
 	maxTrouble        = 1024
 	maxResourceID     = 64
+	maxEnded          = 8 << 10 // all of them
 )
 
 // WatchInstance sends what is wanted of the instance at once and after every
@@ -149,9 +150,18 @@ func checkReport(rep *controlv1.InstanceReport) error {
 		errs = append(errs, fmt.Errorf("report.instance_resource_id: %d bytes, want at most %d", len(rep.GetInstanceResourceId()), maxResourceID))
 	case len(rep.GetTrouble()) > maxTrouble:
 		errs = append(errs, fmt.Errorf("report.trouble: %d bytes, want at most %d", len(rep.GetTrouble()), maxTrouble))
+	case endedBytes(rep) > maxEnded:
+		errs = append(errs, fmt.Errorf("report.ended: %d bytes, want at most %d", endedBytes(rep), maxEnded))
 	case rep.GetGeneration() > math.MaxInt64:
 		// It would count as having carried out everything for ever.
 		errs = append(errs, fmt.Errorf("report.generation: %d, no such generation", rep.GetGeneration()))
 	}
 	return fault.As(fault.Invalid, errors.Join(errs...))
+}
+
+func endedBytes(rep *controlv1.InstanceReport) (n int) {
+	for _, end := range rep.GetEnded() {
+		n += proto.Size(end)
+	}
+	return n
 }

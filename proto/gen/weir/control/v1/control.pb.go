@@ -618,8 +618,12 @@ type InstanceReport struct {
 	// Of which registration of the instance the generation is. Where it is another
 	// than control's, nothing of what is wanted now has been carried out. May be absent.
 	InstanceResourceId string `protobuf:"bytes,18,opt,name=instance_resource_id,json=instanceResourceId,proto3" json:"instance_resource_id,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Epochs before this one of whose end the notifier may not have heard, oldest
+	// first, at most 32. Whoever reads the ring next tells them again: this report
+	// took the place of what control knew of them.
+	Ended         []*EndedEpoch `protobuf:"bytes,19,rep,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InstanceReport) Reset() {
@@ -778,6 +782,113 @@ func (x *InstanceReport) GetInstanceResourceId() string {
 	return ""
 }
 
+func (x *InstanceReport) GetEnded() []*EndedEpoch {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// EndedEpoch is what was told, or is to be, of an epoch that is over.
+type EndedEpoch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One life of the ring file.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The last number known to have been given.
+	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// Every number up to this one is on the journal's disk, told as a gap, or spooled.
+	Durable uint64 `protobuf:"varint,3,opt,name=durable,proto3" json:"durable,omitempty"`
+	// True where numbers beyond number may have been given.
+	LowerBound bool `protobuf:"varint,4,opt,name=lower_bound,json=lowerBound,proto3" json:"lower_bound,omitempty"`
+	// When number was the last.
+	SeenAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=seen_at,json=seenAt,proto3" json:"seen_at,omitempty"`
+	// When the epoch was over, at the latest.
+	EndedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// How that is known, in words.
+	Detail        string `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndedEpoch) Reset() {
+	*x = EndedEpoch{}
+	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndedEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndedEpoch) ProtoMessage() {}
+
+func (x *EndedEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndedEpoch.ProtoReflect.Descriptor instead.
+func (*EndedEpoch) Descriptor() ([]byte, []int) {
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EndedEpoch) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *EndedEpoch) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *EndedEpoch) GetDurable() uint64 {
+	if x != nil {
+		return x.Durable
+	}
+	return 0
+}
+
+func (x *EndedEpoch) GetLowerBound() bool {
+	if x != nil {
+		return x.LowerBound
+	}
+	return false
+}
+
+func (x *EndedEpoch) GetSeenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SeenAt
+	}
+	return nil
+}
+
+func (x *EndedEpoch) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *EndedEpoch) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // Spool is a capture's encrypted spool.
 type Spool struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -797,7 +908,7 @@ type Spool struct {
 
 func (x *Spool) Reset() {
 	*x = Spool{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	mi := &file_weir_control_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +920,7 @@ func (x *Spool) String() string {
 func (*Spool) ProtoMessage() {}
 
 func (x *Spool) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[3]
+	mi := &file_weir_control_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +933,7 @@ func (x *Spool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spool.ProtoReflect.Descriptor instead.
 func (*Spool) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Spool) GetUsedBytes() uint64 {
@@ -893,7 +1004,7 @@ type Stream struct {
 
 func (x *Stream) Reset() {
 	*x = Stream{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[4]
+	mi := &file_weir_control_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1016,7 @@ func (x *Stream) String() string {
 func (*Stream) ProtoMessage() {}
 
 func (x *Stream) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[4]
+	mi := &file_weir_control_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1029,7 @@ func (x *Stream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stream.ProtoReflect.Descriptor instead.
 func (*Stream) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Stream) GetStatus() StreamStatus {
@@ -1018,7 +1129,7 @@ type CreateClusterRequest struct {
 
 func (x *CreateClusterRequest) Reset() {
 	*x = CreateClusterRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[5]
+	mi := &file_weir_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1141,7 @@ func (x *CreateClusterRequest) String() string {
 func (*CreateClusterRequest) ProtoMessage() {}
 
 func (x *CreateClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[5]
+	mi := &file_weir_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1154,7 @@ func (x *CreateClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClusterRequest.ProtoReflect.Descriptor instead.
 func (*CreateClusterRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateClusterRequest) GetClusterId() string {
@@ -1071,7 +1182,7 @@ type CreateClusterResponse struct {
 
 func (x *CreateClusterResponse) Reset() {
 	*x = CreateClusterResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[6]
+	mi := &file_weir_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1194,7 @@ func (x *CreateClusterResponse) String() string {
 func (*CreateClusterResponse) ProtoMessage() {}
 
 func (x *CreateClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[6]
+	mi := &file_weir_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1207,7 @@ func (x *CreateClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClusterResponse.ProtoReflect.Descriptor instead.
 func (*CreateClusterResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateClusterResponse) GetCluster() *Cluster {
@@ -1117,7 +1228,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[7]
+	mi := &file_weir_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1240,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[7]
+	mi := &file_weir_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1253,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetClusterRequest) GetClusterId() string {
@@ -1163,7 +1274,7 @@ type GetClusterResponse struct {
 
 func (x *GetClusterResponse) Reset() {
 	*x = GetClusterResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[8]
+	mi := &file_weir_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1286,7 @@ func (x *GetClusterResponse) String() string {
 func (*GetClusterResponse) ProtoMessage() {}
 
 func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[8]
+	mi := &file_weir_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1299,7 @@ func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
 func (*GetClusterResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetClusterResponse) GetCluster() *Cluster {
@@ -1207,7 +1318,7 @@ type ListClustersRequest struct {
 
 func (x *ListClustersRequest) Reset() {
 	*x = ListClustersRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[9]
+	mi := &file_weir_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1330,7 @@ func (x *ListClustersRequest) String() string {
 func (*ListClustersRequest) ProtoMessage() {}
 
 func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[9]
+	mi := &file_weir_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1343,7 @@ func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersRequest.ProtoReflect.Descriptor instead.
 func (*ListClustersRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 // ListClustersResponse is all.
@@ -1246,7 +1357,7 @@ type ListClustersResponse struct {
 
 func (x *ListClustersResponse) Reset() {
 	*x = ListClustersResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[10]
+	mi := &file_weir_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1369,7 @@ func (x *ListClustersResponse) String() string {
 func (*ListClustersResponse) ProtoMessage() {}
 
 func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[10]
+	mi := &file_weir_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1382,7 @@ func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersResponse.ProtoReflect.Descriptor instead.
 func (*ListClustersResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListClustersResponse) GetClusters() []*Cluster {
@@ -1292,7 +1403,7 @@ type DeleteClusterRequest struct {
 
 func (x *DeleteClusterRequest) Reset() {
 	*x = DeleteClusterRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[11]
+	mi := &file_weir_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1415,7 @@ func (x *DeleteClusterRequest) String() string {
 func (*DeleteClusterRequest) ProtoMessage() {}
 
 func (x *DeleteClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[11]
+	mi := &file_weir_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1428,7 @@ func (x *DeleteClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClusterRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteClusterRequest) GetClusterId() string {
@@ -1336,7 +1447,7 @@ type DeleteClusterResponse struct {
 
 func (x *DeleteClusterResponse) Reset() {
 	*x = DeleteClusterResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[12]
+	mi := &file_weir_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1459,7 @@ func (x *DeleteClusterResponse) String() string {
 func (*DeleteClusterResponse) ProtoMessage() {}
 
 func (x *DeleteClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[12]
+	mi := &file_weir_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1472,7 @@ func (x *DeleteClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClusterResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 // CreateInstanceRequest registers an instance.
@@ -1377,7 +1488,7 @@ type CreateInstanceRequest struct {
 
 func (x *CreateInstanceRequest) Reset() {
 	*x = CreateInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[13]
+	mi := &file_weir_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1500,7 @@ func (x *CreateInstanceRequest) String() string {
 func (*CreateInstanceRequest) ProtoMessage() {}
 
 func (x *CreateInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[13]
+	mi := &file_weir_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1513,7 @@ func (x *CreateInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInstanceRequest.ProtoReflect.Descriptor instead.
 func (*CreateInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateInstanceRequest) GetClusterId() string {
@@ -1430,7 +1541,7 @@ type CreateInstanceResponse struct {
 
 func (x *CreateInstanceResponse) Reset() {
 	*x = CreateInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[14]
+	mi := &file_weir_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1553,7 @@ func (x *CreateInstanceResponse) String() string {
 func (*CreateInstanceResponse) ProtoMessage() {}
 
 func (x *CreateInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[14]
+	mi := &file_weir_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1566,7 @@ func (x *CreateInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateInstanceResponse.ProtoReflect.Descriptor instead.
 func (*CreateInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateInstanceResponse) GetInstance() *Instance {
@@ -1478,7 +1589,7 @@ type DeleteInstanceRequest struct {
 
 func (x *DeleteInstanceRequest) Reset() {
 	*x = DeleteInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[15]
+	mi := &file_weir_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1601,7 @@ func (x *DeleteInstanceRequest) String() string {
 func (*DeleteInstanceRequest) ProtoMessage() {}
 
 func (x *DeleteInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[15]
+	mi := &file_weir_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1614,7 @@ func (x *DeleteInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteInstanceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteInstanceRequest) GetClusterId() string {
@@ -1529,7 +1640,7 @@ type DeleteInstanceResponse struct {
 
 func (x *DeleteInstanceResponse) Reset() {
 	*x = DeleteInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[16]
+	mi := &file_weir_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1652,7 @@ func (x *DeleteInstanceResponse) String() string {
 func (*DeleteInstanceResponse) ProtoMessage() {}
 
 func (x *DeleteInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[16]
+	mi := &file_weir_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1665,7 @@ func (x *DeleteInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteInstanceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 // StartStreamRequest says what is wanted.
@@ -1581,7 +1692,7 @@ type StartStreamRequest struct {
 
 func (x *StartStreamRequest) Reset() {
 	*x = StartStreamRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[17]
+	mi := &file_weir_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1704,7 @@ func (x *StartStreamRequest) String() string {
 func (*StartStreamRequest) ProtoMessage() {}
 
 func (x *StartStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[17]
+	mi := &file_weir_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1717,7 @@ func (x *StartStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartStreamRequest.ProtoReflect.Descriptor instead.
 func (*StartStreamRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StartStreamRequest) GetClusterId() string {
@@ -1669,7 +1780,7 @@ type StartStreamResponse struct {
 
 func (x *StartStreamResponse) Reset() {
 	*x = StartStreamResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[18]
+	mi := &file_weir_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1792,7 @@ func (x *StartStreamResponse) String() string {
 func (*StartStreamResponse) ProtoMessage() {}
 
 func (x *StartStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[18]
+	mi := &file_weir_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1805,7 @@ func (x *StartStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartStreamResponse.ProtoReflect.Descriptor instead.
 func (*StartStreamResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StartStreamResponse) GetStream() *Stream {
@@ -1717,7 +1828,7 @@ type StopStreamRequest struct {
 
 func (x *StopStreamRequest) Reset() {
 	*x = StopStreamRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[19]
+	mi := &file_weir_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1840,7 @@ func (x *StopStreamRequest) String() string {
 func (*StopStreamRequest) ProtoMessage() {}
 
 func (x *StopStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[19]
+	mi := &file_weir_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1853,7 @@ func (x *StopStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopStreamRequest.ProtoReflect.Descriptor instead.
 func (*StopStreamRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StopStreamRequest) GetClusterId() string {
@@ -1770,7 +1881,7 @@ type StopStreamResponse struct {
 
 func (x *StopStreamResponse) Reset() {
 	*x = StopStreamResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[20]
+	mi := &file_weir_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1893,7 @@ func (x *StopStreamResponse) String() string {
 func (*StopStreamResponse) ProtoMessage() {}
 
 func (x *StopStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[20]
+	mi := &file_weir_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1906,7 @@ func (x *StopStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopStreamResponse.ProtoReflect.Descriptor instead.
 func (*StopStreamResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StopStreamResponse) GetStream() *Stream {
@@ -1816,7 +1927,7 @@ type GetStreamRequest struct {
 
 func (x *GetStreamRequest) Reset() {
 	*x = GetStreamRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[21]
+	mi := &file_weir_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1939,7 @@ func (x *GetStreamRequest) String() string {
 func (*GetStreamRequest) ProtoMessage() {}
 
 func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[21]
+	mi := &file_weir_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1952,7 @@ func (x *GetStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamRequest.ProtoReflect.Descriptor instead.
 func (*GetStreamRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetStreamRequest) GetClusterId() string {
@@ -1864,7 +1975,7 @@ type GetStreamResponse struct {
 
 func (x *GetStreamResponse) Reset() {
 	*x = GetStreamResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[22]
+	mi := &file_weir_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1987,7 @@ func (x *GetStreamResponse) String() string {
 func (*GetStreamResponse) ProtoMessage() {}
 
 func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[22]
+	mi := &file_weir_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2000,7 @@ func (x *GetStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStreamResponse.ProtoReflect.Descriptor instead.
 func (*GetStreamResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetStreamResponse) GetStream() *Stream {
@@ -1919,7 +2030,7 @@ type WatchInstanceRequest struct {
 
 func (x *WatchInstanceRequest) Reset() {
 	*x = WatchInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[23]
+	mi := &file_weir_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2042,7 @@ func (x *WatchInstanceRequest) String() string {
 func (*WatchInstanceRequest) ProtoMessage() {}
 
 func (x *WatchInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[23]
+	mi := &file_weir_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2055,7 @@ func (x *WatchInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstanceRequest.ProtoReflect.Descriptor instead.
 func (*WatchInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchInstanceRequest) GetClusterId() string {
@@ -1972,7 +2083,7 @@ type WatchInstanceResponse struct {
 
 func (x *WatchInstanceResponse) Reset() {
 	*x = WatchInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[24]
+	mi := &file_weir_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2095,7 @@ func (x *WatchInstanceResponse) String() string {
 func (*WatchInstanceResponse) ProtoMessage() {}
 
 func (x *WatchInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[24]
+	mi := &file_weir_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2108,7 @@ func (x *WatchInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchInstanceResponse.ProtoReflect.Descriptor instead.
 func (*WatchInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WatchInstanceResponse) GetDesired() *Desired {
@@ -2044,7 +2155,7 @@ type Desired struct {
 
 func (x *Desired) Reset() {
 	*x = Desired{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[25]
+	mi := &file_weir_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2167,7 @@ func (x *Desired) String() string {
 func (*Desired) ProtoMessage() {}
 
 func (x *Desired) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[25]
+	mi := &file_weir_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2180,7 @@ func (x *Desired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Desired.ProtoReflect.Descriptor instead.
 func (*Desired) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Desired) GetGeneration() uint64 {
@@ -2178,7 +2289,7 @@ type KnownJournal struct {
 
 func (x *KnownJournal) Reset() {
 	*x = KnownJournal{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[26]
+	mi := &file_weir_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2301,7 @@ func (x *KnownJournal) String() string {
 func (*KnownJournal) ProtoMessage() {}
 
 func (x *KnownJournal) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[26]
+	mi := &file_weir_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2314,7 @@ func (x *KnownJournal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownJournal.ProtoReflect.Descriptor instead.
 func (*KnownJournal) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *KnownJournal) GetMadeUs() int64 {
@@ -2245,7 +2356,7 @@ type ReportInstanceRequest struct {
 
 func (x *ReportInstanceRequest) Reset() {
 	*x = ReportInstanceRequest{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[27]
+	mi := &file_weir_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2368,7 @@ func (x *ReportInstanceRequest) String() string {
 func (*ReportInstanceRequest) ProtoMessage() {}
 
 func (x *ReportInstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[27]
+	mi := &file_weir_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2381,7 @@ func (x *ReportInstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportInstanceRequest.ProtoReflect.Descriptor instead.
 func (*ReportInstanceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReportInstanceRequest) GetClusterId() string {
@@ -2312,7 +2423,7 @@ type ReportInstanceResponse struct {
 
 func (x *ReportInstanceResponse) Reset() {
 	*x = ReportInstanceResponse{}
-	mi := &file_weir_control_v1_control_proto_msgTypes[28]
+	mi := &file_weir_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2435,7 @@ func (x *ReportInstanceResponse) String() string {
 func (*ReportInstanceResponse) ProtoMessage() {}
 
 func (x *ReportInstanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_control_v1_control_proto_msgTypes[28]
+	mi := &file_weir_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2448,7 @@ func (x *ReportInstanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportInstanceResponse.ProtoReflect.Descriptor instead.
 func (*ReportInstanceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_weir_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReportInstanceResponse) GetLast() *InstanceReport {
@@ -2365,7 +2476,7 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x120\n" +
 	"\x14instance_resource_id\x18\x02 \x01(\tR\x12instanceResourceId\x127\n" +
-	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\x8d\x05\n" +
+	"\x06report\x18\x03 \x01(\v2\x1f.weir.control.v1.InstanceReportR\x06report\"\xc0\x05\n" +
 	"\x0eInstanceReport\x12;\n" +
 	"\vreported_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x1e\n" +
@@ -2390,7 +2501,18 @@ const file_weir_control_v1_control_proto_rawDesc = "" +
 	"unnumbered\x123\n" +
 	"\aseen_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x12\x18\n" +
 	"\atrouble\x18\x11 \x01(\tR\atrouble\x120\n" +
-	"\x14instance_resource_id\x18\x12 \x01(\tR\x12instanceResourceId\"\xc0\x01\n" +
+	"\x14instance_resource_id\x18\x12 \x01(\tR\x12instanceResourceId\x121\n" +
+	"\x05ended\x18\x13 \x03(\v2\x1b.weir.control.v1.EndedEpochR\x05ended\"\xf9\x01\n" +
+	"\n" +
+	"EndedEpoch\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x18\n" +
+	"\adurable\x18\x03 \x01(\x04R\adurable\x12\x1f\n" +
+	"\vlower_bound\x18\x04 \x01(\bR\n" +
+	"lowerBound\x123\n" +
+	"\aseen_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06seenAt\x125\n" +
+	"\bended_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x16\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\"\xc0\x01\n" +
 	"\x05Spool\x12\x1d\n" +
 	"\n" +
 	"used_bytes\x18\x01 \x01(\x04R\tusedBytes\x12\x1b\n" +
@@ -2578,7 +2700,7 @@ func file_weir_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_weir_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_weir_control_v1_control_proto_goTypes = []any{
 	(SpoolState)(0),                // 0: weir.control.v1.SpoolState
 	(PathState)(0),                 // 1: weir.control.v1.PathState
@@ -2590,102 +2712,106 @@ var file_weir_control_v1_control_proto_goTypes = []any{
 	(*Cluster)(nil),                // 7: weir.control.v1.Cluster
 	(*Instance)(nil),               // 8: weir.control.v1.Instance
 	(*InstanceReport)(nil),         // 9: weir.control.v1.InstanceReport
-	(*Spool)(nil),                  // 10: weir.control.v1.Spool
-	(*Stream)(nil),                 // 11: weir.control.v1.Stream
-	(*CreateClusterRequest)(nil),   // 12: weir.control.v1.CreateClusterRequest
-	(*CreateClusterResponse)(nil),  // 13: weir.control.v1.CreateClusterResponse
-	(*GetClusterRequest)(nil),      // 14: weir.control.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),     // 15: weir.control.v1.GetClusterResponse
-	(*ListClustersRequest)(nil),    // 16: weir.control.v1.ListClustersRequest
-	(*ListClustersResponse)(nil),   // 17: weir.control.v1.ListClustersResponse
-	(*DeleteClusterRequest)(nil),   // 18: weir.control.v1.DeleteClusterRequest
-	(*DeleteClusterResponse)(nil),  // 19: weir.control.v1.DeleteClusterResponse
-	(*CreateInstanceRequest)(nil),  // 20: weir.control.v1.CreateInstanceRequest
-	(*CreateInstanceResponse)(nil), // 21: weir.control.v1.CreateInstanceResponse
-	(*DeleteInstanceRequest)(nil),  // 22: weir.control.v1.DeleteInstanceRequest
-	(*DeleteInstanceResponse)(nil), // 23: weir.control.v1.DeleteInstanceResponse
-	(*StartStreamRequest)(nil),     // 24: weir.control.v1.StartStreamRequest
-	(*StartStreamResponse)(nil),    // 25: weir.control.v1.StartStreamResponse
-	(*StopStreamRequest)(nil),      // 26: weir.control.v1.StopStreamRequest
-	(*StopStreamResponse)(nil),     // 27: weir.control.v1.StopStreamResponse
-	(*GetStreamRequest)(nil),       // 28: weir.control.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),      // 29: weir.control.v1.GetStreamResponse
-	(*WatchInstanceRequest)(nil),   // 30: weir.control.v1.WatchInstanceRequest
-	(*WatchInstanceResponse)(nil),  // 31: weir.control.v1.WatchInstanceResponse
-	(*Desired)(nil),                // 32: weir.control.v1.Desired
-	(*KnownJournal)(nil),           // 33: weir.control.v1.KnownJournal
-	(*ReportInstanceRequest)(nil),  // 34: weir.control.v1.ReportInstanceRequest
-	(*ReportInstanceResponse)(nil), // 35: weir.control.v1.ReportInstanceResponse
-	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
+	(*EndedEpoch)(nil),             // 10: weir.control.v1.EndedEpoch
+	(*Spool)(nil),                  // 11: weir.control.v1.Spool
+	(*Stream)(nil),                 // 12: weir.control.v1.Stream
+	(*CreateClusterRequest)(nil),   // 13: weir.control.v1.CreateClusterRequest
+	(*CreateClusterResponse)(nil),  // 14: weir.control.v1.CreateClusterResponse
+	(*GetClusterRequest)(nil),      // 15: weir.control.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),     // 16: weir.control.v1.GetClusterResponse
+	(*ListClustersRequest)(nil),    // 17: weir.control.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),   // 18: weir.control.v1.ListClustersResponse
+	(*DeleteClusterRequest)(nil),   // 19: weir.control.v1.DeleteClusterRequest
+	(*DeleteClusterResponse)(nil),  // 20: weir.control.v1.DeleteClusterResponse
+	(*CreateInstanceRequest)(nil),  // 21: weir.control.v1.CreateInstanceRequest
+	(*CreateInstanceResponse)(nil), // 22: weir.control.v1.CreateInstanceResponse
+	(*DeleteInstanceRequest)(nil),  // 23: weir.control.v1.DeleteInstanceRequest
+	(*DeleteInstanceResponse)(nil), // 24: weir.control.v1.DeleteInstanceResponse
+	(*StartStreamRequest)(nil),     // 25: weir.control.v1.StartStreamRequest
+	(*StartStreamResponse)(nil),    // 26: weir.control.v1.StartStreamResponse
+	(*StopStreamRequest)(nil),      // 27: weir.control.v1.StopStreamRequest
+	(*StopStreamResponse)(nil),     // 28: weir.control.v1.StopStreamResponse
+	(*GetStreamRequest)(nil),       // 29: weir.control.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),      // 30: weir.control.v1.GetStreamResponse
+	(*WatchInstanceRequest)(nil),   // 31: weir.control.v1.WatchInstanceRequest
+	(*WatchInstanceResponse)(nil),  // 32: weir.control.v1.WatchInstanceResponse
+	(*Desired)(nil),                // 33: weir.control.v1.Desired
+	(*KnownJournal)(nil),           // 34: weir.control.v1.KnownJournal
+	(*ReportInstanceRequest)(nil),  // 35: weir.control.v1.ReportInstanceRequest
+	(*ReportInstanceResponse)(nil), // 36: weir.control.v1.ReportInstanceResponse
+	(*timestamppb.Timestamp)(nil),  // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 38: google.protobuf.Duration
 }
 var file_weir_control_v1_control_proto_depIdxs = []int32{
 	8,  // 0: weir.control.v1.Cluster.instances:type_name -> weir.control.v1.Instance
-	11, // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
-	36, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	12, // 1: weir.control.v1.Cluster.stream:type_name -> weir.control.v1.Stream
+	37, // 2: weir.control.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
 	9,  // 3: weir.control.v1.Instance.report:type_name -> weir.control.v1.InstanceReport
-	36, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
+	37, // 4: weir.control.v1.InstanceReport.reported_at:type_name -> google.protobuf.Timestamp
 	1,  // 5: weir.control.v1.InstanceReport.path:type_name -> weir.control.v1.PathState
-	10, // 6: weir.control.v1.InstanceReport.spool:type_name -> weir.control.v1.Spool
-	36, // 7: weir.control.v1.InstanceReport.seen_at:type_name -> google.protobuf.Timestamp
-	36, // 8: weir.control.v1.Spool.since:type_name -> google.protobuf.Timestamp
-	0,  // 9: weir.control.v1.Spool.state:type_name -> weir.control.v1.SpoolState
-	2,  // 10: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
-	3,  // 11: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
-	6,  // 12: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
-	36, // 13: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
-	4,  // 14: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
-	5,  // 15: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
-	37, // 16: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
-	7,  // 17: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	7,  // 18: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
-	7,  // 19: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
-	8,  // 20: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
-	3,  // 21: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
-	6,  // 22: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
-	4,  // 23: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
-	5,  // 24: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
-	37, // 25: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
-	11, // 26: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
-	11, // 27: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
-	11, // 28: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
-	8,  // 29: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
-	32, // 30: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
-	3,  // 31: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
-	6,  // 32: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
-	4,  // 33: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
-	5,  // 34: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
-	37, // 35: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
-	33, // 36: weir.control.v1.Desired.known_journal:type_name -> weir.control.v1.KnownJournal
-	9,  // 37: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
-	9,  // 38: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
-	12, // 39: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
-	14, // 40: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
-	16, // 41: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
-	18, // 42: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
-	20, // 43: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
-	22, // 44: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
-	24, // 45: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
-	26, // 46: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
-	28, // 47: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
-	30, // 48: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
-	34, // 49: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
-	13, // 50: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
-	15, // 51: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
-	17, // 52: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
-	19, // 53: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
-	21, // 54: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
-	23, // 55: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
-	25, // 56: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
-	27, // 57: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
-	29, // 58: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
-	31, // 59: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
-	35, // 60: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
-	50, // [50:61] is the sub-list for method output_type
-	39, // [39:50] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	11, // 6: weir.control.v1.InstanceReport.spool:type_name -> weir.control.v1.Spool
+	37, // 7: weir.control.v1.InstanceReport.seen_at:type_name -> google.protobuf.Timestamp
+	10, // 8: weir.control.v1.InstanceReport.ended:type_name -> weir.control.v1.EndedEpoch
+	37, // 9: weir.control.v1.EndedEpoch.seen_at:type_name -> google.protobuf.Timestamp
+	37, // 10: weir.control.v1.EndedEpoch.ended_at:type_name -> google.protobuf.Timestamp
+	37, // 11: weir.control.v1.Spool.since:type_name -> google.protobuf.Timestamp
+	0,  // 12: weir.control.v1.Spool.state:type_name -> weir.control.v1.SpoolState
+	2,  // 13: weir.control.v1.Stream.status:type_name -> weir.control.v1.StreamStatus
+	3,  // 14: weir.control.v1.Stream.mode:type_name -> weir.control.v1.StreamMode
+	6,  // 15: weir.control.v1.Stream.record_layout:type_name -> weir.control.v1.RecordLayout
+	37, // 16: weir.control.v1.Stream.status_since:type_name -> google.protobuf.Timestamp
+	4,  // 17: weir.control.v1.Stream.sync_level:type_name -> weir.control.v1.SyncLevel
+	5,  // 18: weir.control.v1.Stream.on_failure:type_name -> weir.control.v1.FailurePolicy
+	38, // 19: weir.control.v1.Stream.sync_timeout:type_name -> google.protobuf.Duration
+	7,  // 20: weir.control.v1.CreateClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	7,  // 21: weir.control.v1.GetClusterResponse.cluster:type_name -> weir.control.v1.Cluster
+	7,  // 22: weir.control.v1.ListClustersResponse.clusters:type_name -> weir.control.v1.Cluster
+	8,  // 23: weir.control.v1.CreateInstanceResponse.instance:type_name -> weir.control.v1.Instance
+	3,  // 24: weir.control.v1.StartStreamRequest.mode:type_name -> weir.control.v1.StreamMode
+	6,  // 25: weir.control.v1.StartStreamRequest.record_layout:type_name -> weir.control.v1.RecordLayout
+	4,  // 26: weir.control.v1.StartStreamRequest.sync_level:type_name -> weir.control.v1.SyncLevel
+	5,  // 27: weir.control.v1.StartStreamRequest.on_failure:type_name -> weir.control.v1.FailurePolicy
+	38, // 28: weir.control.v1.StartStreamRequest.sync_timeout:type_name -> google.protobuf.Duration
+	12, // 29: weir.control.v1.StartStreamResponse.stream:type_name -> weir.control.v1.Stream
+	12, // 30: weir.control.v1.StopStreamResponse.stream:type_name -> weir.control.v1.Stream
+	12, // 31: weir.control.v1.GetStreamResponse.stream:type_name -> weir.control.v1.Stream
+	8,  // 32: weir.control.v1.GetStreamResponse.instances:type_name -> weir.control.v1.Instance
+	33, // 33: weir.control.v1.WatchInstanceResponse.desired:type_name -> weir.control.v1.Desired
+	3,  // 34: weir.control.v1.Desired.mode:type_name -> weir.control.v1.StreamMode
+	6,  // 35: weir.control.v1.Desired.record_layout:type_name -> weir.control.v1.RecordLayout
+	4,  // 36: weir.control.v1.Desired.sync_level:type_name -> weir.control.v1.SyncLevel
+	5,  // 37: weir.control.v1.Desired.on_failure:type_name -> weir.control.v1.FailurePolicy
+	38, // 38: weir.control.v1.Desired.sync_timeout:type_name -> google.protobuf.Duration
+	34, // 39: weir.control.v1.Desired.known_journal:type_name -> weir.control.v1.KnownJournal
+	9,  // 40: weir.control.v1.ReportInstanceRequest.report:type_name -> weir.control.v1.InstanceReport
+	9,  // 41: weir.control.v1.ReportInstanceResponse.last:type_name -> weir.control.v1.InstanceReport
+	13, // 42: weir.control.v1.ControlService.CreateCluster:input_type -> weir.control.v1.CreateClusterRequest
+	15, // 43: weir.control.v1.ControlService.GetCluster:input_type -> weir.control.v1.GetClusterRequest
+	17, // 44: weir.control.v1.ControlService.ListClusters:input_type -> weir.control.v1.ListClustersRequest
+	19, // 45: weir.control.v1.ControlService.DeleteCluster:input_type -> weir.control.v1.DeleteClusterRequest
+	21, // 46: weir.control.v1.ControlService.CreateInstance:input_type -> weir.control.v1.CreateInstanceRequest
+	23, // 47: weir.control.v1.ControlService.DeleteInstance:input_type -> weir.control.v1.DeleteInstanceRequest
+	25, // 48: weir.control.v1.ControlService.StartStream:input_type -> weir.control.v1.StartStreamRequest
+	27, // 49: weir.control.v1.ControlService.StopStream:input_type -> weir.control.v1.StopStreamRequest
+	29, // 50: weir.control.v1.ControlService.GetStream:input_type -> weir.control.v1.GetStreamRequest
+	31, // 51: weir.control.v1.ControlService.WatchInstance:input_type -> weir.control.v1.WatchInstanceRequest
+	35, // 52: weir.control.v1.ControlService.ReportInstance:input_type -> weir.control.v1.ReportInstanceRequest
+	14, // 53: weir.control.v1.ControlService.CreateCluster:output_type -> weir.control.v1.CreateClusterResponse
+	16, // 54: weir.control.v1.ControlService.GetCluster:output_type -> weir.control.v1.GetClusterResponse
+	18, // 55: weir.control.v1.ControlService.ListClusters:output_type -> weir.control.v1.ListClustersResponse
+	20, // 56: weir.control.v1.ControlService.DeleteCluster:output_type -> weir.control.v1.DeleteClusterResponse
+	22, // 57: weir.control.v1.ControlService.CreateInstance:output_type -> weir.control.v1.CreateInstanceResponse
+	24, // 58: weir.control.v1.ControlService.DeleteInstance:output_type -> weir.control.v1.DeleteInstanceResponse
+	26, // 59: weir.control.v1.ControlService.StartStream:output_type -> weir.control.v1.StartStreamResponse
+	28, // 60: weir.control.v1.ControlService.StopStream:output_type -> weir.control.v1.StopStreamResponse
+	30, // 61: weir.control.v1.ControlService.GetStream:output_type -> weir.control.v1.GetStreamResponse
+	32, // 62: weir.control.v1.ControlService.WatchInstance:output_type -> weir.control.v1.WatchInstanceResponse
+	36, // 63: weir.control.v1.ControlService.ReportInstance:output_type -> weir.control.v1.ReportInstanceResponse
+	53, // [53:64] is the sub-list for method output_type
+	42, // [42:53] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_weir_control_v1_control_proto_init() }
@@ -2699,7 +2825,7 @@ func file_weir_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_control_v1_control_proto_rawDesc), len(file_weir_control_v1_control_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
