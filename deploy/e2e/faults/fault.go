@@ -51,14 +51,7 @@ func All() []Fault {
 				}
 			}
 		}},
-		Fault{"the disk of the journal full", mesh.NATS, func(w *World, _ *rand.Rand) func() {
-			free := mesh.FillDisk(w.T, w.disk, 64<<10)
-			return func() {
-				free()
-				w.Mesh.Kill(mesh.NATS) // NATS writes nothing more until it is started anew
-				w.Mesh.StartProcess(mesh.NATS)
-			}
-		}},
+		Fault{"the disk of the journal full", mesh.NATS, func(w *World, _ *rand.Rand) func() { return w.fillJournal(64 << 10) }},
 		kinesis("Kinesis throttling", func(rnd *rand.Rand) inject.Fault {
 			return inject.Fault{Operations: []string{"PutRecords"}, Code: "ProvisionedThroughputExceededException", Fraction: 0.8, Seed: rnd.Uint64()}
 		}),
@@ -118,6 +111,16 @@ func links(name string) []Fault {
 	return all
 }
 
+// fillJournal leaves the journal's disk so many bytes.
+func (w *World) fillJournal(but int64) (mend func()) {
+	free := mesh.FillDisk(w.T, w.disk, but)
+	return func() {
+		free()
+		w.Mesh.Kill(mesh.NATS) // NATS writes nothing more until it is started anew
+		w.Mesh.StartProcess(mesh.NATS)
+	}
+}
+
 // killSession kills a session of the workload, as the kernel's memory killer would.
 func (w *World) killSession() {
 	w.T.Helper()
@@ -137,9 +140,15 @@ func (w *World) killSession() {
 // Progress waits until the clients have seen some statements more completed.
 func (w *World) Progress() {
 	w.T.Helper()
+	w.completed(20)
+}
+
+// completed waits until the clients have seen so many statements more completed.
+func (w *World) completed(statements int) {
+	w.T.Helper()
 	from := w.load.done()
 	mesh.Eventually(w.T, time.Minute, func() error {
-		if n := w.load.done() - from; n < 20 {
+		if n := w.load.done() - from; n < statements {
 			return fmt.Errorf("%d statements since", n)
 		}
 		return nil

@@ -45,6 +45,7 @@ type World struct {
 	Links map[string]*faulty.Proxy
 	Clock *Clock // PostgreSQL's
 	disk  string // JetStream's file system
+	spool string // the spool's file system, empty where capture has no spool
 
 	load *workload
 	busy map[string]bool // what a fault that is not undone yet works on
@@ -58,6 +59,9 @@ type Options struct {
 	// Unsynced has NATS acknowledge before it syncs: what Weir refuses to be
 	// synchronous on, to see that it is missed.
 	Unsynced bool
+	// Spool gives capture a spool on a small file system of its own, and the server
+	// a ring that does not last for long.
+	Spool bool
 }
 
 // Start makes a world with its stream started and its load running.
@@ -70,7 +74,11 @@ func Start(t *testing.T, o Options) *World {
 	} else {
 		w.disk = mesh.Disk(t, 256<<20)
 	}
-	w.Mesh = mesh.Prepare(t, mesh.Options{AWS: addr, JetStream: w.disk, NoStream: true})
+	options := mesh.Options{AWS: addr, JetStream: w.disk, NoStream: true}
+	if o.Spool {
+		w.withSpool(&options)
+	}
+	w.Mesh = mesh.Prepare(t, options)
 	if o.Unsynced {
 		w.unsync()
 	}
@@ -224,8 +232,8 @@ type Verdict struct {
 // Check lets the mesh come to rest, and holds the stream against the database:
 // weir verify calls it whole, its count is the engine's, and every row that was
 // committed or that a client saw completed has its event, but for numbers that
-// are told as lost.
-func (w *World) Check() {
+// are told as lost. It returns what it held the stream against.
+func (w *World) Check() (*mesh.Account, mesh.Numbers) {
 	w.T.Helper()
 	w.load.pause()
 	defer w.load.resume()
@@ -254,4 +262,5 @@ func (w *World) Check() {
 		w.T.Errorf("weir verify does not know epoch %d:\n%s", numbers.Epoch, out)
 	}
 	w.load.agrees(account)
+	return account, numbers
 }

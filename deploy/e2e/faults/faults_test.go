@@ -69,3 +69,26 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// No part has any room left: the spool's disk is full, and crypto dead, or the
+// journal's disk full too. What is lost then is told, exactly, and nothing else is.
+func TestFullDisks(t *testing.T) {
+	modes, some, hold := []string{"async", "sync"}, faults.Full(), 10*time.Second
+	if !full() {
+		modes, some, hold = modes[:1], some[1:], 0
+	}
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			w := faults.Start(t, faults.Options{Mode: mode, Spool: true})
+			for _, f := range some {
+				if !t.Run(f.Name, func(t *testing.T) {
+					w.In(t)
+					w.Break(f, hold, nil)
+					w.CheckLoss()
+				}) {
+					return // what comes after a broken mesh says nothing
+				}
+			}
+		})
+	}
+}

@@ -14,6 +14,7 @@ import (
 type Numbers struct {
 	Epoch, Number, Stored, Durable, Lost uint64
 	Spooled                              uint64 // bytes in the spool
+	RingBytes, RingUsed                  uint64 // how many bytes the ring has, and how many of them are taken
 	// Of synchronous mode: whether the path is healthy, and how many sessions were
 	// let go and statements refused.
 	Healthy           bool
@@ -34,7 +35,7 @@ func (m *Mesh) askCapture(ctx context.Context) (Numbers, error) {
 	return Numbers{
 		Epoch: s.GetEpoch(), Number: s.GetNumber(), Stored: s.GetStored(), Spooled: s.GetSpoolUsedBytes(), Durable: s.GetDurable(), Lost: s.GetLost(),
 		Healthy: s.GetPath() == capturev1.PathState_PATH_STATE_HEALTHY, Released: s.GetReleased(), Refused: s.GetRefused(),
-		Unnumbered: s.GetUnnumbered(),
+		Unnumbered: s.GetUnnumbered(), RingBytes: s.GetRingBytes(), RingUsed: s.GetRingUsedBytes(),
 	}, nil
 }
 
