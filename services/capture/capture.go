@@ -86,6 +86,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 			return err
 		}
 		s.epochs.spool = s.spool
+		s.spool.Losing = s.teller.SpoolLost
 		defer func() { err = errors.Join(err, s.spool.Close()) }()
 	}
 	if err := s.observe(tel); err != nil {

@@ -104,6 +104,7 @@ func (a *Account) add(r Record, after map[uint64]string) error {
 		a.Beside[place.N] = beside
 		links = append(links, link{place.N, place.N, raw})
 	}
+	refused := false
 	for _, raw := range r.Weir.Gaps {
 		var gap struct {
 			First, Last uint64
@@ -118,7 +119,12 @@ func (a *Account) add(r Record, after map[uint64]string) error {
 		for n := gap.First; n <= gap.Last; n++ {
 			a.Told[n] = gap.Cause
 		}
+		// It stands for events that the chain holds already, and nobody has any more.
+		refused = refused || gap.Cause == "refused"
 		links = append(links, link{gap.First, gap.Last, raw})
+	}
+	if refused {
+		return nil
 	}
 	sort.Slice(links, func(i, j int) bool { return links[i].number < links[j].number })
 

@@ -2,13 +2,13 @@ package mesh
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Disk makes a file system of so many bytes and returns a directory on it. It
@@ -41,21 +41,29 @@ func Disk(t testing.TB, bytes int64) string {
 	return fmt.Sprintf("/proc/%d/root%s", holder.Process.Pid, dir)
 }
 
-// FillDisk takes all room on a disk but so many bytes, and returns what gives it back.
+// FillDisk takes all room on a disk but so many bytes, and returns what gives it
+// back. Others may write to the disk meanwhile, and find it full.
 func FillDisk(t testing.TB, dir string, but int64) (free func()) {
 	t.Helper()
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(dir, &fs); err != nil {
-		t.Fatal(err)
-	}
 	ballast, err := os.Create(filepath.Join(dir, "ballast"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = syscall.Fallocate(int(ballast.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-but)
-	if err := errors.Join(err, ballast.Close()); err != nil {
-		t.Fatalf("filling the disk: %v", err)
-	}
+	defer ballast.Close()
+	Eventually(t, 30*time.Second, func() error {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(dir, &fs); err != nil {
+			return err
+		}
+		room := int64(fs.Bavail)*fs.Bsize - but
+		if room <= 0 {
+			return nil // who wrote meanwhile took the rest
+		}
+		if err := syscall.Fallocate(int(ballast.Fd()), 0, 0, room); err != nil {
+			return fmt.Errorf("filling the disk with %d bytes: %w", room, err)
+		}
+		return nil
+	})
 	return func() {
 		if err := os.Remove(ballast.Name()); err != nil {
 			t.Error(err)

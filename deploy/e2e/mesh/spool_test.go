@@ -100,4 +100,5 @@ func TestSpoolOutlastsTheRing(t *testing.T) {
 		}
 		return err
 	})
+	lossIsToldWhenItIsFound(t, m, dir)
 }

@@ -29,6 +29,7 @@ type Replica struct {
 	Stuck      bool           // take the records of the first stream and never answer
 	SpoolKeys  *spoolkey.Ring // opens what comes out of a spool; nil where there is no key
 	Refuse     string         // the message id of a record that can never be sealed
+	RefuseLast bool           // be away once it was refused
 
 	// mu guards what follows.
 	mu      sync.Mutex
@@ -168,6 +169,9 @@ func (r *Replica) Seal(stream grpc.BidiStreamingServer[cryptov1.SealRequest, cry
 			answer.RefusedSequence, answer.RefusedReason = n, spoiled.Error()
 		} else if r.Refuse != "" && record.GetMessageId() == r.Refuse {
 			answer.RefusedSequence, answer.RefusedReason = n, "too large"
+			if r.RefuseLast {
+				r.SetAway(true)
+			}
 		} else if !r.keep(record) {
 			return status.Error(codes.Unavailable, "away on purpose")
 		}

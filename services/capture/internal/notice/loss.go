@@ -17,6 +17,7 @@ type account struct {
 	total   uint64 // numbers without a record, up to durable
 	durable uint64 // up to it every loss is in total
 	through uint64 // up to it losses are known, of which not all are in total
+	refused uint64 // up to it records were refused after all, which is not in total; 0: none
 	open    *item  // the window that is open; nil when there is none
 	opened  time.Time
 	heard   time.Time // when a loss was told last
@@ -25,16 +26,30 @@ type account struct {
 // Losing tells that numbers are being lost that nobody can count yet, because
 // the way to the journal is shut or their gap has not been read: the first of
 // them, and the last that may be of them. It opens the window before the end is known.
+//
+// What is refused may have been taken for good before: of the numbers that the
+// spool had, those up to the ring's tail. It counts as known when it is durable.
 func (t *Teller) Losing(epoch, first, through uint64, from time.Time, cause string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if epoch != t.epoch || through <= max(t.loss.through, t.loss.durable) {
+	t.losing(epoch, first, through, from, causeOf(cause))
+}
+
+// losing wants mu held.
+func (t *Teller) losing(epoch, first, through uint64, from time.Time, why notifierv1.Cause) {
+	switch {
+	case epoch != t.epoch:
+		return
+	case why == notifierv1.Cause_CAUSE_REFUSED:
+		t.loss.refused = max(t.loss.refused, through)
+	case through <= max(t.loss.through, t.loss.durable):
 		return // known, or counted by now
+	default:
+		t.loss.through = through
 	}
-	t.loss.through = max(t.loss.through, through)
 	t.loss.heard = time.Now()
 	if t.loss.open == nil {
-		t.openLoss(first, from, causeOf(cause))
+		t.openLoss(first, from, why)
 	}
 }
 
@@ -56,7 +71,10 @@ func (t *Teller) Missing(epoch, first, last, count uint64, from, to time.Time, c
 	}
 	w := a.open.window
 	if w.GetCount() == 0 { // what was guessed when it opened is known now
-		w.First, w.Begin, w.Cause = first, timestamppb.New(from), why
+		if why != notifierv1.Cause_CAUSE_REFUSED || w.GetCause() != why { // of that it was known before
+			w.Begin = timestamppb.New(from)
+		}
+		w.First, w.Cause = first, why
 	}
 	a.total += count
 	a.durable = max(a.durable, last)
@@ -74,8 +92,12 @@ func (t *Teller) Missing(epoch, first, last, count uint64, from, to time.Time, c
 func (t *Teller) Durable(epoch, number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if epoch == t.epoch {
-		t.loss.durable = max(t.loss.durable, number)
+	if epoch != t.epoch {
+		return
+	}
+	t.loss.durable = max(t.loss.durable, number)
+	if number >= t.loss.refused {
+		t.loss.refused = 0
 	}
 }
 
@@ -96,13 +118,16 @@ func (t *Teller) lossWindow(cause notifierv1.Cause, first, before uint64, begin 
 // settle closes the window if what it is about is over and counted.
 func (t *Teller) settle(now time.Time) {
 	a := &t.loss
-	if a.open == nil || a.durable < a.through {
+	if a.open == nil || a.uncounted() {
 		return
 	}
 	if now.Sub(a.heard) >= quiet || now.Sub(a.opened) >= maxLength {
 		t.closeLoss()
 	}
 }
+
+// uncounted says whether losses are known that are not in total.
+func (a *account) uncounted() bool { return a.durable < a.through || a.refused > 0 }
 
 func (t *Teller) closeLoss() {
 	t.close(t.loss.open, t.loss.open.window.GetEnd().AsTime())

@@ -68,7 +68,7 @@ func (w *world) restart(kill bool) {
 // seen. In the end the checkpoint moves, and then the capture tells, unless it
 // dies in between.
 func (w *world) lose(early, died bool) {
-	g := gap{first: w.number + 1 + w.rng.Uint64N(5), from: time.Now(), cause: []string{"ring_full", "torn", "corrupt"}[w.rng.IntN(3)]}
+	g := gap{first: w.number + 1 + w.rng.Uint64N(5), from: time.Now(), cause: []string{"ring_full", "torn", "corrupt", "refused"}[w.rng.IntN(4)]}
 	rest(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
 	g.last, g.to = g.first+w.rng.Uint64N(20), time.Now()
 	if early {

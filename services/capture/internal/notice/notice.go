@@ -55,6 +55,7 @@ type Teller struct {
 	attached   time.Time
 	loss       account
 	unnumbered unnumbered
+	spooled    []spooled
 	absences   map[notifierv1.Cause]*absence
 	notices    map[string]*item // the notices that have not been sent, by what they say
 	heir       heir
@@ -88,12 +89,13 @@ func (t *Teller) Attached(epoch, number, lost uint64) {
 	t.forgetUnnumbered(epoch)
 	t.heir.number, t.heir.lost = number, lost
 	t.inherit()
+	t.settleSpooled(now)
 }
 
 // abandon ends what was told of an epoch of which nothing more will be read.
 func (t *Teller) abandon(now time.Time) {
 	if it := t.loss.open; it != nil {
-		it.window.LowerBound = t.loss.durable < t.loss.through
+		it.window.LowerBound = t.loss.uncounted()
 		t.close(it, it.window.GetEnd().AsTime())
 		t.loss.open = nil
 	}
@@ -149,6 +151,7 @@ func (t *Teller) closeWhatIsOver(now time.Time) {
 	defer t.mu.Unlock()
 	t.settle(now)
 	t.settleUnnumbered(now)
+	t.settleSpooled(now)
 	for cause, a := range t.absences {
 		if !a.back.IsZero() && now.Sub(a.back) >= quiet {
 			t.closeAbsence(cause, a.back)

@@ -194,6 +194,75 @@ func TestTheEndOfAnEpoch(t *testing.T) {
 	})
 }
 
+// What a spool lost is told at once: of the epoch that is read as its other losses,
+// open until it is counted; of another, or with no ring to read, as a whole.
+func TestWhatTheSpoolLost(t *testing.T) {
+	for name, c := range map[string]struct{ attached, before, open bool }{
+		"before the ring": {true, true, true}, "of the epoch that is read": {true, false, true}, "no ring": {false, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNotifier()
+				teller, stop := run(n)
+				defer stop()
+				at := time.Now()
+				lost := func() {
+					teller.SpoolLost(7, 11, 20, at)
+					teller.SpoolLost(6, 30, 39, at)
+				}
+				if c.before {
+					lost()
+					rest(time.Second)
+				}
+				if c.attached {
+					teller.Attached(7, 50, 0) // the ring has forgotten them: they were stored
+				}
+				if !c.before {
+					lost()
+				}
+				rest(4 * time.Second)
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				for id, w := range n.windows {
+					open := c.open && w.GetEpoch() == 7
+					if w.GetOpen() != open || !open && (w.GetCount() != 10 || w.GetLast() != w.GetFirst()+9) || !w.GetBegin().AsTime().Equal(at) || w.GetCause() != notifierv1.Cause_CAUSE_REFUSED {
+						t.Errorf("%s = %v", id, w)
+					}
+				}
+				if len(n.windows) != 2 {
+					t.Errorf("%d windows, want one for each epoch", len(n.windows))
+				}
+			})
+		})
+	}
+}
+
+// What the spool lost of the epoch that is read is counted once, and its window
+// does not close before that, however long it takes.
+func TestWhatTheSpoolLostIsCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNotifier()
+		teller, stop := run(n)
+		defer stop()
+		teller.Attached(7, 50, 3)
+		at := time.Now()
+		teller.SpoolLost(7, 11, 20, at)
+		rest(time.Minute)
+		teller.SpoolLost(7, 11, 20, at) // read again
+		teller.Durable(7, 15)
+		rest(time.Minute)
+		if w := n.only(t, notifierv1.Cause_CAUSE_REFUSED); !w.GetOpen() {
+			t.Errorf("window = %v, want it open until it is counted", w)
+		}
+		teller.Missing(7, 11, 20, 10, time.Now(), time.Now(), "refused")
+		teller.Durable(7, 20)
+		rest(time.Minute)
+		if w := n.only(t, notifierv1.Cause_CAUSE_REFUSED); w.GetOpen() || w.GetCount() != 10 || !w.GetBegin().AsTime().Equal(at) || w.GetLowerBound() {
+			t.Errorf("window = %v, want it closed, of 10, since %v", w, at)
+		}
+	})
+}
+
 // A session that does the same a thousand times is told of now and then, with
 // how often, and pushes out nothing.
 func TestNoticesThatRepeatAreOne(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	controlv1 "github.com/weir-das/weir/proto/gen/weir/control/v1"
 	"github.com/weir-das/weir/services/capture/internal/chain"
 	"github.com/weir-das/weir/services/capture/internal/cryptotest"
+	"github.com/weir-das/weir/services/capture/internal/notice"
 	"github.com/weir-das/weir/services/capture/internal/pipeline"
 	"github.com/weir-das/weir/services/capture/internal/render"
 	"github.com/weir-das/weir/services/capture/internal/ring"
@@ -43,6 +44,7 @@ type bench struct {
 	progress *pipeline.Progress
 	wanted   atomic.Pointer[controlv1.Desired] // desired, once a pipeline runs
 	witness  witness
+	teller   *notice.Teller // hears of loss in the witness's place; may be nil
 	text     func(i int) string
 	written  int
 
@@ -106,11 +108,17 @@ func (b *bench) run(drain time.Duration) (stop func()) {
 	client := b.crypto.Serve(b.t)
 	spool, closeSpool := b.openSpool()
 	b.wanted.Store(b.desired)
+	var hears pipeline.Witness = &b.witness
+	if b.teller != nil {
+		hears = b.teller
+		position := r.Reader().Position()
+		b.teller.Attached(r.Epoch(), position.Number, position.Lost)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := pipeline.Run(ctx, pipeline.Config{
-			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: &b.witness, Spool: spool,
+			Ring: r, Desired: b.desired, Wanted: func() *controlv1.Desired { return b.wanted.Load() }, Witness: hears, Spool: spool,
 			Crypto: client, Notice: b.notice,
 			Renderer: render.New(render.Config{ServerVersion: "15.20", ServerHost: "h"}),
 			Streams:  2, Drain: drain, Progress: b.progress, Hop: obs.NewHop(obs.Discard(), "capture"),

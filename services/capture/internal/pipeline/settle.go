@@ -71,6 +71,7 @@ func (p *pipeline) refuse(r *record, reason string) error {
 	p.cfg.Log.Error("a record can never be sealed: its events are counted as lost",
 		"first", r.first, "last", r.through, "reason", reason)
 	gap := das.Gap{First: r.first, Last: r.through, From: r.oldest, To: time.Now(), Cause: das.CauseRefused}
+	p.cfg.Witness.Losing(p.epoch, gap.First, gap.Last, gap.From, gap.Cause)
 	in := &record{
 		gaps: []das.Gap{gap}, prev: r.prev, last: r.last, first: r.first, through: r.through,
 		end: r.end, lost: r.lost + r.events, losses: r.losses, begun: r.begun, oldest: r.oldest, span: r.span,

@@ -77,6 +77,7 @@ func (p *pipeline) resumeSpool() error {
 	p.cfg.Log.Error("events that were in the spool are gone: counted as lost", obs.KeyEpoch, p.epoch,
 		"first", known.Number+1, "last", p.through)
 	now := time.Now()
+	p.cfg.Witness.Losing(p.epoch, known.Number+1, p.through, now, das.CauseRefused)
 	end := p.reader.Position()
 	r := &record{
 		gaps: []das.Gap{{First: known.Number + 1, Last: p.through, From: now, To: now, Cause: das.CauseRefused}},

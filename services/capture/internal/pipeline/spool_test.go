@@ -47,6 +47,9 @@ func (b *bench) openSpool() (*spool.Spool, func()) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	if b.teller != nil {
+		s.Losing = b.teller.SpoolLost
+	}
 	client := b.crypto.Serve(b.t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

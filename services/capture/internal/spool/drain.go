@@ -127,13 +127,13 @@ func (s *Spool) parcels(entries []entry) []*parcel {
 		if known && h.GetFirst() > at.Number+1 {
 			s.log.Error("entries of the spool are missing: their events are counted as lost",
 				obs.KeyEpoch, h.GetEpoch(), "first", at.Number+1, "last", h.GetFirst()-1)
-			parcels = append(parcels, lost(h, at.Number+1, h.GetFirst()-1, at.Hash[:], h.GetChainBefore()))
+			parcels = append(parcels, s.lost(h, at.Number+1, h.GetFirst()-1, at.Hash[:], h.GetChainBefore()))
 		}
 		through[h.GetEpoch()] = Mark{Number: h.GetLast(), Hash: [32]byte(h.GetChainAfter())}
 		if e.sealed == nil {
 			s.log.Error("an entry of the spool is damaged: its events are counted as lost",
 				obs.KeyEpoch, h.GetEpoch(), "first", h.GetFirst(), "last", h.GetLast())
-			parcels = append(parcels, lost(h, h.GetFirst(), h.GetLast(), h.GetChainBefore(), h.GetChainAfter()))
+			parcels = append(parcels, s.lost(h, h.GetFirst(), h.GetLast(), h.GetChainBefore(), h.GetChainAfter()))
 			continue
 		}
 		parcels = append(parcels, &parcel{head: h, out: &outbox.Record{
@@ -147,8 +147,11 @@ func (s *Spool) parcels(entries []entry) []*parcel {
 // lost is a record that tells of numbers nobody will ever see. The chain holds
 // them, as of a record that crypto refused. It has the times of the entry beside
 // it, so that it is the same whenever it is made.
-func lost(beside *capturev1.SpoolEntry, first, last uint64, before, after []byte) *parcel {
+func (s *Spool) lost(beside *capturev1.SpoolEntry, first, last uint64, before, after []byte) *parcel {
 	at := time.UnixMicro(beside.GetOldestUs()).UTC()
+	if s.Losing != nil {
+		s.Losing(beside.GetEpoch(), first, last, at)
+	}
 	extension := das.Extension{
 		Epoch: beside.GetEpoch(), Gaps: []das.Gap{{First: first, Last: last, From: at, To: at, Cause: das.CauseRefused}},
 		Prev: das.Hash(before), Last: das.Hash(after),
@@ -205,7 +208,7 @@ func (s *Spool) deliver(ctx context.Context, crypto cryptov1.CryptoServiceClient
 				h := p.head
 				s.log.Error("a spooled record can never be sealed: its events are counted as lost",
 					obs.KeyEpoch, h.GetEpoch(), "first", h.GetFirst(), "last", h.GetLast(), "reason", result.Refused)
-				*p = *lost(h, h.GetFirst(), h.GetLast(), h.GetChainBefore(), h.GetChainAfter())
+				*p = *s.lost(h, h.GetFirst(), h.GetLast(), h.GetChainBefore(), h.GetChainAfter())
 				byRecord[p.out] = p
 				box.Send(p.out)
 				continue

@@ -58,6 +58,11 @@ type Record struct {
 // Spool is an open spool. Append and Begin are for one goroutine, Drain for
 // another; everything else may be called at any time.
 type Spool struct {
+	// Losing hears of numbers that were spooled and will never be delivered, before
+	// the journal has the gap that tells of them; of the same ones perhaps again. It
+	// is set before Drain, and may be nil.
+	Losing func(epoch, first, last uint64, from time.Time)
+
 	// Immutable after Open.
 	dir   string
 	limit int64
