@@ -294,7 +294,7 @@ func (r *running) waits(observer *client) {
 			r.t.Fatalf("asking for the session: %v", err)
 		}
 		seen = string(results[1].Rows[0][0])
-		return seen == "LWLock/WeirDurable active"
+		return seen == r.waitEvent()+" active"
 	}, func() string { return "it is seen as " + seen })
 	select {
 	case err := <-r.done:

@@ -36,15 +36,17 @@ type difference struct {
 	// ours and theirs say whether one of us is right to say something that the other does not.
 	ours   func(sql string, e told) bool
 	theirs func(e element) bool
+	// absent says of which versions of the server and of pgaudit it is none.
+	absent func(server int, pgaudit string) bool
 }
 
 var differences = []difference{
 	{name: "Relations that nobody checks", theirs: func(e element) bool {
 		return e.Class == "MISC" && e.Command == "???" && e.ObjectName != ""
-	}},
+	}, absent: func(_ int, pgaudit string) bool { return !slices.Contains([]string{"1.5", "1.6", "1.7"}, pgaudit) }},
 	{name: "MERGE", pair: func(ours, theirs element) bool {
 		return ours.Command == "MERGE" && ours.ObjectName == theirs.ObjectName && theirs.Class == "WRITE"
-	}},
+	}, absent: func(server int, _ string) bool { return server < 15 }},
 	{name: "COPY", pair: func(ours, theirs element) bool {
 		return ours.ObjectName != "" && theirs == element{ours.Class, "COPY", "", "", ours.CommandText} && ours.Command == "COPY"
 	}},
@@ -180,6 +182,8 @@ func TestOracle(t *testing.T) {
 	log := &pgauditLog{file: file, pid: conn.PID()}
 	log.next(t)
 
+	pgaudit := strings.TrimSpace(a.psql(a.DSN("postgres", "postgres"), "-c", "select default_version from pg_available_extensions where name = 'pgaudit'"))
+
 	var all []string
 	for _, tt := range statements {
 		if tt.sql != "set log_min_messages = panic" { // pgaudit is blind from there on
@@ -196,6 +200,14 @@ func TestOracle(t *testing.T) {
 			t.Fatalf("%s: nothing failed", sql)
 		}
 		ours, theirs := a.elements(renderer, conn.PID()), log.next(t)
+		if a.major() >= 17 { // pgaudit's text of a statement has no semicolon there
+			for i := range ours {
+				ours[i].CommandText = strings.TrimSpace(strings.TrimSuffix(ours[i].CommandText, ";"))
+			}
+			for i := range theirs {
+				theirs[i].CommandText = strings.TrimSpace(strings.TrimSuffix(theirs[i].CommandText, ";"))
+			}
+		}
 		for i := range ours {
 			ours[i].failed = ours[i].failed || failing
 		}
@@ -227,8 +239,8 @@ func TestOracle(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range differences {
-		if used[d.name] == 0 {
-			t.Errorf("difference %q does not occur any more", d.name)
+		if absent := d.absent != nil && d.absent(a.major(), pgaudit); absent != (used[d.name] == 0) {
+			t.Errorf("difference %q occurs %d times with pgaudit %s of PostgreSQL %d", d.name, used[d.name], pgaudit, a.major())
 		}
 		if !strings.Contains(string(readme), "\n| "+d.name+" | ") {
 			t.Errorf("difference %q is not explained in README.md", d.name)

@@ -359,7 +359,7 @@ func TestReplication(t *testing.T) {
 		"1 MISC UNKNOWN !42710 replication slot \"made\" already exists «CREATE_REPLICATION_SLOT made TEMPORARY LOGICAL test_decoding»",
 		"1 MISC SHOW «show work_mem»")
 
-	out := a.psql(a.DSN("postgres", "postgres")+"&replication=true", "-c", "BASE_BACKUP (TARGET 'blackhole', CHECKPOINT 'fast')")
+	out := a.backup(t)
 	events := a.await("the backup", seen("BASE_BACKUP"))
 	if got := strings.Count(describeAll(events), "BASE_BACKUP «"); got != 1 {
 		t.Errorf("%d events of BASE_BACKUP, want 1: %s\n%s", got, out, describeAll(events))

@@ -171,7 +171,7 @@ func TestRuns(t *testing.T) {
 					own = append(own, e)
 				}
 			}
-			if diff := cmp.Diff(strings.Join(tt.want, "\n"), describeAll(own)); diff != "" {
+			if diff := cmp.Diff(strings.Join(a.expected(tt.name, tt.want), "\n"), describeAll(own)); diff != "" {
 				t.Errorf("events of %q (-want +got):\n%s", tt.sql, diff)
 			}
 		})

@@ -81,7 +81,7 @@ func TestEveryCommandTag(t *testing.T) {
 	seen := map[string]bool{}
 	for _, sql := range workload(a) {
 		_, err := conn.Exec(t.Context(), sql).ReadAll()
-		if err != nil && sql != "select nothing" && !strings.HasPrefix(sql, "security label") {
+		if err != nil && sql != "select nothing" && !strings.HasPrefix(sql, "security label") && a.knows(sql) {
 			t.Errorf("%s = %v", sql, err)
 		}
 		own := 0
