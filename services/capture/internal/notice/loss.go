@@ -14,11 +14,12 @@ import (
 // account counts what is lost of one epoch. total follows the ring's own count,
 // so a window's count is right whoever counted its beginning.
 type account struct {
-	total   uint64 // numbers without a record, up to durable
-	durable uint64 // up to it every loss is in total
-	through uint64 // up to it losses are known, of which not all are in total
-	refused uint64 // up to it records were refused after all, which is not in total; 0: none
-	open    *item  // the window that is open; nil when there is none
+	total   uint64    // numbers without a record, up to durable
+	durable uint64    // up to it every loss is in total
+	through uint64    // up to it losses are known, of which not all are in total
+	refused uint64    // up to it records were refused after all, which is not in total; 0: none
+	spooled []spooled // of these what the spool lost
+	open    *item     // the window that is open; nil when there is none
 	opened  time.Time
 	heard   time.Time // when a loss was told last
 }
@@ -99,6 +100,7 @@ func (t *Teller) Durable(epoch, number uint64) {
 	if number >= t.loss.refused {
 		t.loss.refused = 0
 	}
+	t.loss.spooled = slices.DeleteFunc(t.loss.spooled, func(s spooled) bool { return s.last <= number })
 }
 
 // openLoss wants mu held, as all below.

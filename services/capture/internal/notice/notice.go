@@ -84,6 +84,7 @@ func (t *Teller) Attached(epoch, number, lost uint64) {
 		return
 	}
 	t.abandon(now)
+	t.spooled = append(t.spooled, t.loss.spooled...) // nobody counts it any more
 	t.epoch, t.attached = epoch, now
 	t.loss = account{total: lost, durable: number}
 	t.forgetUnnumbered(epoch)

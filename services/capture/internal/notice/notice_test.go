@@ -237,6 +237,34 @@ func TestWhatTheSpoolLost(t *testing.T) {
 	}
 }
 
+// Another ring is there before the journal has the gap of what the spool lost: then
+// nobody counts it with the losses of its epoch.
+func TestWhatTheSpoolLostOutlivesItsRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNotifier()
+		teller, stop := run(n)
+		defer stop()
+		teller.Attached(7, 50, 0)
+		teller.SpoolLost(7, 11, 20, time.Now())
+		teller.SpoolLost(7, 31, 40, time.Now())
+		rest(time.Second)
+		teller.Missing(7, 11, 20, 10, time.Now(), time.Now(), "refused")
+		teller.Durable(7, 20)
+		teller.Attached(8, 0, 0)
+		rest(time.Minute)
+		sum := uint64(0)
+		for id, w := range n.windows {
+			if w.GetOpen() || w.GetEpoch() != 7 {
+				t.Errorf("%s = %v, want it closed", id, w)
+			}
+			sum += w.GetCount()
+		}
+		if sum != 20 || len(n.windows) != 2 {
+			t.Errorf("%d windows count %d, want two that count 20: %v", len(n.windows), sum, n.windows)
+		}
+	})
+}
+
 // What the spool lost of the epoch that is read is counted once, and its window
 // does not close before that, however long it takes.
 func TestWhatTheSpoolLostIsCountedOnce(t *testing.T) {

@@ -37,9 +37,13 @@ func (t *Teller) SpoolLost(epoch, first, last uint64, from time.Time) {
 }
 
 // tellSpooled tells it. Of an epoch that is over nothing more is counted, so its
-// window is whole at once. It wants mu held, as all below.
+// window is whole at once; who tells the same again tells the same window. It wants
+// mu held, as all below.
 func (t *Teller) tellSpooled(s spooled) {
 	if s.epoch == t.epoch {
+		if len(t.loss.spooled) < maxSpooled {
+			t.loss.spooled = append(t.loss.spooled, s)
+		}
 		t.losing(s.epoch, s.first, s.last, s.from, notifierv1.Cause_CAUSE_REFUSED)
 		return
 	}
