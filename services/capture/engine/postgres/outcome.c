@@ -66,17 +66,18 @@ set_outcome(const char *sqlstate, const char *message, size_t length)
 	outcome.kept = weir_show(message_space, message_limit(), text, hidden);
 }
 
-/* copy_thrown reads the error in hand from the server's error stack. */
-static void
+/* copy_thrown reads the error in hand from the server's error stack, and says of what level it is. */
+static int
 copy_thrown(int code)
 {
 	MemoryContext old;
 	ErrorData *error;
+	int level;
 
 	/* Copying needs memory, which is what this error is about. */
 	if (code == ERRCODE_OUT_OF_MEMORY) {
 		set_outcome(unpack_sql_state(code), "out of memory", strlen("out of memory"));
-		return;
+		return ERROR;
 	}
 	/* A login can fail before the session began. */
 	weir_outcome_init();
@@ -86,8 +87,10 @@ copy_thrown(int code)
 		set_outcome(unpack_sql_state(code), error->message, strlen(error->message));
 	else
 		set_outcome(unpack_sql_state(code), "", 0);
+	level = error->elevel;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(copy_context);
+	return level;
 }
 
 const weir_outcome *
@@ -96,7 +99,7 @@ weir_outcome_being_thrown(void)
 	int code = geterrcode();
 
 	if (!unwinding || code != thrown_code) {
-		copy_thrown(code);
+		(void) copy_thrown(code);
 		thrown_code = code;
 		unwinding = true;
 	}
@@ -150,25 +153,6 @@ weir_outcome_settled(void)
 	unwinding = false;
 }
 
-#if PG_VERSION_NUM < 140000
-/* old_protocol reads an error of protocol 2, plain text: "SEVERITY:  message\n". */
-static const weir_outcome *
-old_protocol(const char *body, size_t length, bool *fatal)
-{
-	const char *colon = memchr(body, ':', length);
-
-	*fatal = length >= 5 && (memcmp(body, "FATAL", 5) == 0 || memcmp(body, "PANIC", 5) == 0);
-	if (colon && colon + 3 <= body + length) {
-		length -= colon + 3 - body;
-		body = colon + 3;
-	}
-	while (length > 0 && (body[length - 1] == '\n' || body[length - 1] == '\0'))
-		length--;
-	set_outcome(unpack_sql_state(geterrcode()), body, length);
-	return &outcome;
-}
-#endif
-
 const weir_outcome *
 weir_outcome_of_message(const char *body, size_t length, bool *fatal)
 {
@@ -178,8 +162,12 @@ weir_outcome_of_message(const char *body, size_t length, bool *fatal)
 
 	*fatal = false;
 #if PG_VERSION_NUM < 140000
-	if (PG_PROTOCOL_MAJOR(FrontendProtocol) < 3)
-		return old_protocol(body, length, fatal);
+	/* Protocol 2 has one line for people, translated and with the place in the query; the error itself is being reported. */
+	if (PG_PROTOCOL_MAJOR(FrontendProtocol) < 3) {
+		unwinding = false;
+		*fatal = copy_thrown(geterrcode()) >= FATAL;
+		return &outcome;
+	}
 #endif
 	while (body < end && *body) {
 		const char *value = body + 1;
@@ -205,7 +193,7 @@ weir_outcome_of_message(const char *body, size_t length, bool *fatal)
 	 * the server's own is still on the error stack: it is being reported.
 	 */
 	if (CurrentMemoryContext == ErrorContext && pg_get_client_encoding() != GetDatabaseEncoding())
-		copy_thrown(geterrcode());
+		(void) copy_thrown(geterrcode());
 	else
 		set_outcome(sqlstate, message, strlen(message));
 	return &outcome;

@@ -225,7 +225,7 @@ func TestCrashedStatements(t *testing.T) {
 			t.Fatal(err)
 		}
 		events := c.ended()
-		stopped := "!57P01 terminating connection due to immediate shutdown command"
+		stopped := a.stoppedAtOnce()
 		check(t, events, c.victim, "SELECT", "1 READ SELECT "+stopped+" «"+victimSQL+"»")
 		check(t, events, c.idle, "DISCONNECT", "1 MISC DISCONNECT "+stopped)
 		if files, err := filepath.Glob(filepath.Join(filepath.Dir(a.ringFile), "*")); err != nil || len(files) != 1 {

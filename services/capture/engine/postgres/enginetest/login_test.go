@@ -16,12 +16,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -82,6 +84,7 @@ func TestLoginsRefused(t *testing.T) {
 		o.HBA = loginHBA
 		o.Settings["ssl"] = "on"
 		o.Settings["authentication_timeout"] = "1s"
+		o.Settings["password_encryption"] = "scram-sha-256" // not what 13 does by itself
 		selfSigned(t, filepath.Join(o.Dir, "data"))
 	})
 	a.psql(fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", a.SocketDir(), a.Port()),
@@ -96,11 +99,11 @@ func TestLoginsRefused(t *testing.T) {
 	tests := []struct{ name, user, password, db, tls, want string }{
 		{"over TLS", "anyone", "", "tls", "require", "CONNECT"},
 		{"without the TLS that is required", "anyone", "", "tls", "disable",
-			`CONNECT !28000 no pg_hba.conf entry for host "127.0.0.1", user "anyone", database "tls", no encryption`},
+			`CONNECT !28000 no pg_hba.conf entry for host "127.0.0.1", user "anyone", database "tls", ` + a.encryption(false)},
 		{"reject", "turned_away", "", "postgres", "disable",
-			`CONNECT !28000 pg_hba.conf rejects connection for host "127.0.0.1", user "turned_away", database "postgres", no encryption`},
+			`CONNECT !28000 pg_hba.conf rejects connection for host "127.0.0.1", user "turned_away", database "postgres", ` + a.encryption(false)},
 		{"no rule", "anyone", "", "nowhere", "require",
-			`CONNECT !28000 no pg_hba.conf entry for host "127.0.0.1", user "anyone", database "nowhere", SSL encryption`},
+			`CONNECT !28000 no pg_hba.conf entry for host "127.0.0.1", user "anyone", database "nowhere", ` + a.encryption(true)},
 		{"right password", "guarded", "right", "postgres", "disable", "CONNECT"},
 		{"wrong password", "guarded", "wrong", "postgres", "require", `CONNECT !28P01 password authentication failed for user "guarded"`},
 		{"a password too old", "expired", "right", "postgres", "disable", `CONNECT !28P01 password authentication failed for user "expired"`},
@@ -210,6 +213,10 @@ func packet(code uint32, body string) []byte {
 // What is no login: whom the server answers has an event, whom it does not, a port scanner, has none.
 func TestStrangers(t *testing.T) {
 	a := start(t, nil)
+	oldProtocol := ""
+	if a.speaksOldProtocol() {
+		oldProtocol = "CONNECT !28000 no PostgreSQL user name specified in startup packet"
+	}
 	tests := []struct {
 		name string
 		send []byte
@@ -217,10 +224,10 @@ func TestStrangers(t *testing.T) {
 	}{
 		{"nothing", nil, ""},
 		{"a web browser", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), ""},
-		{"bytes", []byte{0, 0, 0, 9, 1, 2, 3, 4, 5}, "CONNECT !0A000 unsupported frontend protocol 258.772: server supports 3.0 to " + a.newestProtocol()},
+		{"bytes", []byte{0, 0, 0, 9, 1, 2, 3, 4, 5}, "CONNECT !0A000 unsupported frontend protocol 258.772: server supports " + a.protocols()},
 		{"a packet cut short", []byte{0, 0, 0, 99, 0, 3}, ""},
-		// It is answered in its own protocol, which is not that of messages.
-		{"an old protocol", packet(2<<16, "x"), ""},
+		// It is answered in its own protocol, which is not that of messages; or else the packet, which names nobody, is refused.
+		{"an old protocol", packet(2<<16, "x"), oldProtocol},
 		{"no user", packet(3<<16, "database\x00postgres\x00\x00"), "CONNECT !28000 no PostgreSQL user name specified in startup packet"},
 		{"no end", packet(3<<16, "user\x00postgres\x00xx"), "CONNECT !08P01 invalid startup packet layout: expected terminator as last byte"},
 		{"TLS that is not to be had, and no more", packet(80877103, ""), ""},
@@ -250,6 +257,31 @@ func TestStrangers(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a session in an old protocol", func(t *testing.T) {
+		a := a.on(t)
+		if !a.speaksOldProtocol() {
+			return // it was refused above
+		}
+		fixed := func(s string, size int) string { return s + strings.Repeat("\x00", size-len(s)) }
+		login := packet(2<<16, fixed("postgres", 64)+fixed("postgres", 32)+fixed("", 3*64))
+		conn := a.say(t, slices.Concat(login, []byte("Qselect 'old'\x00Qselect 1/0\x00Qselec\x00Qselect nothing\x00"+
+			"Qdo 'begin perform nowhere; end'\x00Qbegin; select 1; commit\x00X")))
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"1 MISC CONNECT", "1 READ SELECT rows=1 «select 'old'»", "1 READ SELECT !22012 division by zero «select 1/0»",
+			`1 MISC UNKNOWN !42601 syntax error at or near "selec" «selec»`, `1 READ SELECT !42703 column "nothing" does not exist «select nothing»`,
+			`2 READ SELECT !42703 column "nowhere" does not exist «SELECT nowhere»`,
+			`1 FUNCTION DO !42703 column "nowhere" does not exist «do 'begin perform nowhere; end'»`,
+			"1 MISC BEGIN «begin;»", "1 READ SELECT rows=1 «select 1;»", "1 MISC COMMIT «commit»", "1 MISC DISCONNECT exit=0"}
+		if diff := cmp.Diff(strings.Join(want, "\n"), describeAll(a.events())); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
 
 	t.Run("a login that is given up", func(t *testing.T) {
 		a := a.on(t)

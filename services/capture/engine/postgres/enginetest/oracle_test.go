@@ -111,7 +111,7 @@ func (l *pgauditLog) next(t *testing.T) []element {
 		}
 		// The server indents the further lines of a message.
 		fields, err := csv.NewReader(strings.NewReader(strings.ReplaceAll(m[2], "\n\t", "\n"))).Read()
-		if err != nil || len(fields) != 9 {
+		if err != nil || len(fields) != 9 && len(fields) != 8 { // 8 of a pgaudit that does not count rows
 			t.Fatalf("pgaudit's line %q: %v, %d fields", m[2], err, len(fields))
 		}
 		list = append(list, element{fields[2], fields[3], fields[4], fields[5], strings.TrimSpace(fields[6])})

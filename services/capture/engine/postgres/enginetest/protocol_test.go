@@ -311,9 +311,9 @@ func TestExtendedProtocol(t *testing.T) {
 		a.on(t).events()
 		r.f.Send(&pgproto3.FunctionCall{Function: oid, ArgFormatCodes: []uint16{0}, Arguments: [][]byte{[]byte("1")}})
 		r.until()
-		expect(t, a,
+		expect(t, a, a.expected("a function by its number", []string{
 			"2 READ SELECT TABLE:public.t rows=1 «(select count(*) from t where n > $1)»",
-			"1 FUNCTION EXECUTE FUNCTION:public.count_above")
+			"1 FUNCTION EXECUTE FUNCTION:public.count_above"})...)
 	})
 }
 

@@ -64,7 +64,7 @@ func TestLogin(t *testing.T) {
 		{"unknown role", with("ghost", "x", "postgres"), "28P01", "ghost", `password authentication failed for user "ghost"`},
 		{"unknown role, trusted", a.DSN("postgres", "postgres") + "&user=nobody", "28P01", "nobody", `password authentication failed for user "nobody"`},
 		{"unknown database", a.DSN("postgres", "nowhere"), "3D000", "postgres", `database "nowhere" does not exist`},
-		{"rejected", a.DSN("walled", "postgres"), "28000", "walled", `pg_hba.conf rejects connection for host "127.0.0.1", user "walled", database "postgres", no encryption`},
+		{"rejected", a.DSN("walled", "postgres"), "28000", "walled", `pg_hba.conf rejects connection for host "127.0.0.1", user "walled", database "postgres", ` + a.encryption(false)},
 		{"too many of a role", with("narrow", "x", "postgres"), "53300", "narrow", `too many connections for role "narrow"`},
 	}
 	for _, tt := range tests {
