@@ -50,6 +50,7 @@ func TestSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	variants = slices.DeleteFunc(variants, func(v variant) bool { return v.mode != nil && !want.MatchString(v.name) })
+	moveTo(t, servicesHalf, os.Getpid())
 	s := &syncBoard{
 		board: board{t: t, dir: scratch(t)}, meshes: map[string]*mesh.Mesh{},
 		tps: map[string][]float64{}, p50: map[string][]time.Duration{},
@@ -93,8 +94,10 @@ func (s *syncBoard) serveAll() {
 		}
 		pg := s.start(o)
 		s.servers = append(s.servers, pg)
+		moveTo(s.t, databaseHalf, pg.PID())
 		if v.mode != nil {
 			s.meshes[v.name].StartStream(v.mode...)
+			moveTo(s.t, databaseHalf, s.meshes[v.name].PID(mesh.Capture))
 		}
 		s.pgbench(pg, "-n", "-S", "-c", "4", "-j", "2", "-T", "5")
 	}
@@ -142,8 +145,12 @@ func (s *syncBoard) measureFsync() time.Duration {
 // print prints the table of docs/benchmarks.md.
 func (s *syncBoard) print() {
 	base, single, fsync := s.tps[variants[0].name], s.p50[variants[0].name], median(s.fsync)
-	fmt.Printf("\n%d processors, scale %d, %d clients (one for %.0f tps), %d s each, one fdatasync %v, median of %d rounds\n\n",
-		runtime.NumCPU(), *scale, syncClients, middle(base)/syncClients, *seconds, fsync, *rounds)
+	where := "shared by all"
+	if *apart {
+		where = "half of them for database, pgbench and capture"
+	}
+	fmt.Printf("\n%d processors, %s, scale %d, %d clients (one for %.0f tps), %d s each, one fdatasync %v, median of %d rounds\n\n",
+		runtime.NumCPU(), where, *scale, syncClients, middle(base)/syncClients, *seconds, fsync, *rounds)
 	fmt.Printf("| TPC-B simple | tps, %d clients | of unaudited | p50, one client | added | added less 0.5 ms, in fdatasyncs |\n|---|---|---|---|---|---|\n", syncClients)
 	for _, v := range variants {
 		shares, added := make([]float64, *rounds), make([]time.Duration, *rounds)

@@ -71,6 +71,7 @@ func (l *load) start(t *testing.T) {
 	if err := l.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	moveTo(t, databaseHalf, l.cmd.Process.Pid)
 	l.stopAfter(t, l.began, turn+connecting)
 }
 
