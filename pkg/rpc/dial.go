@@ -48,6 +48,8 @@ func dial(target, serverName string, tls TLS, tel *obs.Telemetry, extra ...grpc.
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connectionWindow),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelOptions(tel)...)),
 	}, extra...)...)
 	if err != nil {

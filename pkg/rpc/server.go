@@ -54,6 +54,8 @@ func NewServer(cfg ServerConfig, tls TLS, log *slog.Logger, tel *obs.Telemetry) 
 		grpc.Creds(credentials.NewTLS(creds)),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ChainUnaryInterceptor(g.admitUnary, g.answerUnary),
 		grpc.ChainStreamInterceptor(g.admitStream, g.answerStream),
 		grpc.StatsHandler(otelgrpc.NewServerHandler(append(otelOptions(tel), otelgrpc.WithFilter(isOurs))...)),
