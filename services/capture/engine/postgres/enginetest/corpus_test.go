@@ -24,10 +24,9 @@ const corpusSize = 2500
 func TestCorpus(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	settings := map[string]string{"fsync": "off", "autovacuum": "off", "max_connections": "30", "shared_buffers": "16MB",
-		"log_min_messages": "fatal", "max_prepared_transactions": "5",
-		// What is prepared in the middle of a message may stand in the way of what follows it there.
-		"lock_timeout": "1s"}
+	settings := usualSettings()
+	// What is prepared in the middle of a message may stand in the way of what follows it there.
+	settings["lock_timeout"] = "1s"
 	a := start(t, func(o *postgres.Options) { o.Settings = settings })
 	plain, err := postgres.Start(t.Context(), postgres.Options{Dir: newDir(t), Settings: settings})
 	if err != nil {

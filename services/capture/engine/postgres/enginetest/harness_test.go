@@ -87,6 +87,14 @@ func (a *audited) on(t *testing.T) *audited {
 	return &b
 }
 
+// usualSettings are a test's own to change.
+func usualSettings() map[string]string {
+	return map[string]string{
+		"fsync": "off", "autovacuum": "off", "max_connections": "30", "shared_buffers": "16MB",
+		"log_min_messages": "fatal", "max_prepared_transactions": "5",
+	}
+}
+
 // start starts a server with the module. change, if not nil, changes its options.
 func start(t *testing.T, change func(*postgres.Options)) *audited {
 	t.Helper()
@@ -112,10 +120,7 @@ func start(t *testing.T, change func(*postgres.Options)) *audited {
 		Module:   module,
 		RingFile: filepath.Join(dir, "ring"),
 		RingSize: 16 << 20,
-		Settings: map[string]string{
-			"fsync": "off", "autovacuum": "off", "max_connections": "30", "shared_buffers": "16MB",
-			"log_min_messages": "fatal", "max_prepared_transactions": "5",
-		},
+		Settings: usualSettings(),
 	}
 	if change != nil {
 		change(&options)
