@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,8 @@ func Start(t *testing.T, o Options) *World {
 	}
 	options := mesh.Options{AWS: addr, JetStream: w.disk, NoStream: true}
 	if o.Spool {
-		w.withSpool(&options)
+		w.spool = mesh.Disk(t, 8<<20)
+		options.Spool, options.RingSize = filepath.Join(w.spool, "spool"), smallRing
 	}
 	w.Mesh = mesh.Prepare(t, options)
 	if o.Unsynced {

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/weir-das/weir/deploy/e2e/mesh"
-	"github.com/weir-das/weir/pkg/spoolkey"
 	notifierv1 "github.com/weir-das/weir/proto/gen/weir/notifier/v1"
 )
 
@@ -24,17 +23,6 @@ const (
 	// overflow is so many statements that littleRoom does not hold a tenth of them.
 	overflow = 400
 )
-
-// withSpool gives the mesh a spool on a file system of its own.
-func (w *World) withSpool(o *mesh.Options) {
-	w.spool = mesh.Disk(w.T, 8<<20)
-	key := filepath.Join(w.T.TempDir(), "spool.pem")
-	if err := spoolkey.CreateFile(key); err != nil {
-		w.T.Fatal(err)
-	}
-	o.RingSize = smallRing
-	o.Environment = append(o.Environment, "WEIR_CRYPTO_SPOOL_KEY_FILE="+key, "WEIR_CAPTURE_SPOOL__DIR="+filepath.Join(w.spool, "spool"))
-}
 
 // Full is what the suite breaks of a world with a spool: in the end no part has
 // room for what is executed, and events are lost.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weir-das/weir/pkg/certs"
 	"github.com/weir-das/weir/pkg/journal/natsserver"
+	"github.com/weir-das/weir/pkg/spoolkey"
 )
 
 // writeConfigs writes a configuration file for every program.
@@ -39,14 +40,22 @@ func (m *Mesh) writeConfigs() {
 		m.write(name+".conf", natsserver.Configuration(s))
 	}
 
-	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms"))
+	spool, spoolKey := "", ""
+	if m.options.Spool != "" {
+		key := m.Path("spool.pem")
+		if err := spoolkey.CreateFile(key); err != nil {
+			m.t.Fatal(err)
+		}
+		spool, spoolKey = fmt.Sprintf("spool:\n  dir: %s\n", m.options.Spool), fmt.Sprintf("spool_key_file: %s\n", key)
+	}
+	m.writeService(Crypto, "weir.crypto.v1.CryptoService: [capture.weir, control.weir]", m.journal(Crypto)+m.aws("kms")+spoolKey)
 	m.writeService(Publisher, "weir.publisher.v1.PublisherService: [control.weir, client.weir]", m.journal(Publisher)+m.aws("kinesis")+fmt.Sprintf("notifier: %s\n", m.Addr(Notifier)))
 	m.writeService(Notifier, "weir.notifier.v1.NotifierService: [control.weir, capture.weir, publisher.weir, client.weir]", m.journal(Notifier))
 	m.writeService(Control, "weir.control.v1.ControlService: [client.weir, capture.weir]", m.journal(Control)+
 		fmt.Sprintf("publisher: %s\ncrypto: %s\nnotifier: %s\n", m.Addr(Publisher), m.Addr(Crypto), m.Addr(Notifier)))
 	m.writeService(Capture, "weir.capture.v1.CaptureService: [client.weir, control.weir]",
 		fmt.Sprintf("ring_file: %s\ncluster_id: test\ninstance_id: test-1\ncontrol: %s\ncrypto: %s\nnotifier: %s\n",
-			m.ring, m.Addr(Control), m.Addr(Crypto), m.Addr(Notifier)))
+			m.ring, m.Addr(Control), m.Addr(Crypto), m.Addr(Notifier))+spool)
 }
 
 func (m *Mesh) writeService(name, allow, rest string) {

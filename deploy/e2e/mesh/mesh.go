@@ -73,6 +73,9 @@ type Options struct {
 	Peers bool
 	// JetStream is the directory of NATS, one of the mesh's own where empty.
 	JetStream string
+	// Spool is the directory of capture's spool, for which crypto gets a key; there
+	// is none where it is empty.
+	Spool string
 }
 
 // Mesh is a running mesh.

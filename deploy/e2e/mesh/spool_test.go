@@ -11,19 +11,15 @@ import (
 	"time"
 
 	"github.com/weir-das/weir/deploy/e2e/mesh"
-	"github.com/weir-das/weir/pkg/spoolkey"
 )
 
 // Crypto is dead for longer than the ring lasts, and capture is killed meanwhile
 // and comes back while crypto is still away: with a spool no event is lost, and
 // nothing of them can be read on the database's host.
 func TestSpoolOutlastsTheRing(t *testing.T) {
-	keys, dir := filepath.Join(t.TempDir(), "spool.pem"), filepath.Join(t.TempDir(), "spool")
-	if err := spoolkey.CreateFile(keys); err != nil {
-		t.Fatal(err)
-	}
+	dir := filepath.Join(t.TempDir(), "spool")
 	const ring = 1 << 20
-	m := mesh.Start(t, mesh.Options{RingSize: ring, Environment: []string{"WEIR_CRYPTO_SPOOL_KEY_FILE=" + keys, "WEIR_CAPTURE_SPOOL__DIR=" + dir}})
+	m := mesh.Start(t, mesh.Options{RingSize: ring, Spool: dir})
 	m.Eventually(30*time.Second, func() error {
 		_, err := os.Stat(filepath.Join(dir, "public.key"))
 		return err
